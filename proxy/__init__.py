@@ -1,0 +1,1 @@
+"""The sidecar: everything with an effect (sockets, files, the clock)."""

@@ -1,0 +1,1 @@
+"""The ledger: one port, and the engines behind it."""

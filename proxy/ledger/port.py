@@ -1,0 +1,296 @@
+"""The ledger's port: what the line, the API and the dashboard ask of any engine. Money in nano-dollars, time in unix ms.
+
+    LedgerError
+    ├── LedgerUnavailable    it can't record: nothing was done; calls are denied (503)
+    ├── LedgerDamaged        what was synced is not there or not whole: it refuses to open, saying where
+    ├── AgentUnknown         no such agent, or archived
+    ├── ManagedField         the policy file says this field; the API may not
+    ├── IdempotencyConflict  the key was used with another body (422), or its first call is still in flight (409)
+    └── NotOpen              the reservation has already ended; each ends exactly once
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from policy.decide import Standing, Verdict
+from policy.model import Policy
+
+Outcome = Literal["success", "failure", "denied", "pending"]
+Ending = Literal["settled", "voided", "expired"]
+
+
+class LedgerError(Exception):
+    """Base of what an engine raises; the message is fit to show an operator."""
+
+
+class LedgerUnavailable(LedgerError):
+    pass
+
+
+class LedgerDamaged(LedgerError):
+    pass
+
+
+class AgentUnknown(LedgerError):
+    pass
+
+
+class ManagedField(LedgerError):
+    pass
+
+
+class IdempotencyConflict(LedgerError):
+    def __init__(self, message: str, *, in_flight: bool) -> None:
+        super().__init__(message)
+        self.in_flight = in_flight
+
+
+class NotOpen(LedgerError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The identity that spends. ``monthly_budget`` may be lowered below what is spent; ``keys`` are sha256 hex."""
+
+    id: str
+    name: str
+    role: str
+    owner_id: str
+    monthly_budget: int
+    per_action_limit: int | None
+    created_at: int
+    status: Literal["active", "paused"] = "active"
+    paused_reason: str | None = None
+    auto_resume: bool = False
+    archived: bool = False
+    keys: tuple[str, ...] = ()
+    managed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempted call, priced. ``estimate`` None: no price matches and the policy denies that.
+
+    ``target`` is upstream:model, :tool or :price. ``rates`` are those fixed for its charge, as
+    {"input_mtok": "2.5"}: kept with the action, so that its arithmetic can be shown.
+    """
+
+    agent_id: str
+    action_type: str
+    target: str
+    upstream: str
+    price: str | None
+    estimate: int | None
+    rates: Mapping[str, Any] = field(default_factory=dict)
+    policy_hash: str = ""
+    metadata: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The call may go; ``reserved`` is held against every budget that matches it until it ends.
+
+    ``remaining`` is the least room left in any enforced budget after this reservation (None: no budget binds).
+    """
+
+    action_id: str
+    reserved: int
+    at: int
+    remaining: int | None
+    softened: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """The call may not go. ``action_id`` is the row it was journaled as (None where it is only counted)."""
+
+    verdict: Verdict
+    action_id: str | None
+    agent: Agent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a forwarded call ended. ``charge`` None: at its reservation. ``usage`` by the vocabulary of usage."""
+
+    charge: int | None
+    outcome: Literal["success", "failure"]
+    usage: Mapping[str, int | str] = field(default_factory=dict)
+    unconfirmed: bool = False
+    flags: tuple[str, ...] = ()
+    upstream_status: int | None = None
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """The row of the ledger. ``count`` > 1: identical denials within a minute, told once."""
+
+    id: str
+    agent_id: str
+    action_type: str
+    target: str
+    cost: int
+    outcome: Outcome
+    created_at: int
+    metadata: str | None = None
+    count: int = 1
+    reason: str | None = None
+    budget: str | None = None
+    ending: Ending | None = None
+    reserved: int | None = None
+    usage: Mapping[str, int | str] = field(default_factory=dict)
+    rates: Mapping[str, Any] = field(default_factory=dict)
+    upstream: str = ""
+    price: str | None = None
+    policy_hash: str = ""
+    upstream_status: int | None = None
+    duration_ms: int | None = None
+    unconfirmed: bool = False
+    flags: tuple[str, ...] = ()
+    softened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The answer to a self-reported action: the action, or the denial; ``replayed`` from an Idempotency-Key."""
+
+    action: Action | None
+    denial: Denial | None
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    id: str
+    agent_id: str | None
+    type: str
+    message: str
+    created_at: int
+    acknowledged_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    action_id: str
+    agent_id: str
+    target: str
+    reserved: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFilter:
+    """Which actions; ``since`` ≤ created_at < ``until`` (unix ms). ``cursor`` is what the last page answered."""
+
+    agent_id: str | None = None
+    outcome: str | None = None
+    since: int | None = None
+    until: int | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: Sequence[Action]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``ok`` is False when nothing can be recorded; ``detail`` says why. ``head`` is the journal's latest hash."""
+
+    ok: bool
+    detail: str
+    sequence: int
+    head: str
+    warnings: tuple[str, ...] = ()
+
+
+class Ledger(Protocol):
+    """Every method may raise LedgerUnavailable; what it then was asked to do has not happened."""
+
+    # -- the line ------------------------------------------------------------------------------------------------
+    async def authorize(self, call: Call) -> Admission | Denial:
+        """Decide and, if allowed, reserve, in one atomic step; recorded when it returns.
+
+        A budget_exceeded on the agent's own month pauses it and raises one alert, in the same step. Raises
+        AgentUnknown.
+        """
+
+    async def settle(self, action_id: str, settlement: Settlement) -> Action:
+        """Post the charge against every budget the reservation holds; what is left returns. Raises NotOpen."""
+
+    async def void(self, action_id: str, settlement: Settlement) -> Action:
+        """Cancel the reservation: the call certainly cost nothing (``settlement.charge`` is ignored). Raises NotOpen."""
+
+    async def record(
+        self, call: Call, outcome: Literal["success", "failure"], idempotency: tuple[str, str] | None = None
+    ) -> Recorded:
+        """A self-reported action: authorize and settle at the caller's cost, as one entry.
+
+        ``idempotency`` is (key, digest of the body), scoped to the agent; the first answer is replayed for 24 h.
+        Raises AgentUnknown, IdempotencyConflict.
+        """
+
+    # -- agents and rules ----------------------------------------------------------------------------------------
+    async def use(self, policy: Policy) -> None:
+        """Put a policy in force: its agents, and new or changed budgets holding what their period already spent.
+
+        Calls in flight keep the holds they were authorized with.
+        """
+
+    def agent(self, agent_id: str) -> Agent | None:
+        """The agent, archived or not; None if there never was one."""
+
+    def agent_by_key(self, digest: str) -> Agent | None:
+        """The agent holding the key with that sha256 hex digest, unless archived."""
+
+    def agents(self) -> Sequence[Agent]:
+        """Those not archived, in order of creation."""
+
+    async def create_agent(self, agent: Agent) -> Agent: ...
+
+    async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
+        """Change fields of Agent by their names here. Raises AgentUnknown, ManagedField."""
+
+    async def acknowledge(self, alert_id: str) -> Alert | None:
+        """Marks it read, once; None if there is no such alert."""
+
+    # -- reading -------------------------------------------------------------------------------------------------
+    def standings(self, agent_id: str) -> Sequence[Standing]:
+        """Every budget that counts this agent's calls, its own month first, with what is spent and reserved."""
+
+    def reservations(self) -> Sequence[Reservation]:
+        """Those open, oldest first."""
+
+    async def preview(self, call: Call) -> Verdict | None:
+        """What authorize would deny it for, changing nothing. Raises AgentUnknown."""
+
+    async def action(self, action_id: str) -> Action | None:
+        """A resolved action, or one in flight (outcome ``pending``)."""
+
+    async def actions(self, query: ActionFilter) -> Page:
+        """Newest first, those resolved or denied. Sees everything recorded before the call."""
+
+    def export(self, query: ActionFilter) -> AsyncIterator[Action]:
+        """All that match, oldest first, in bounded memory; ``limit`` and ``cursor`` are ignored."""
+
+    async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
+        """Newest first."""
+
+    async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
+        """Totals: each row has the groups' values, ``cost`` (nano-dollars) and ``actions``.
+
+        Groups: agent, owner_id, role, upstream, price, target, outcome, hour, day, month (of UTC).
+        """
+
+    def health(self) -> Health: ...
+
+    async def close(self) -> None:
+        """Sync, write a last checkpoint, let the data folder go."""

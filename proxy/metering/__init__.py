@@ -1,0 +1,1 @@
+"""Metering: usage read from what upstreams really answered."""
