@@ -161,6 +161,7 @@ class Policy:
     unpriced: Literal["deny", "free"] | Rates = "deny"
     mode: Mode = "enforce"
     zone: ZoneInfo = ZoneInfo("UTC")
+    durability: Literal["normal", "strict"] = "normal"
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
     prices: tuple[Price, ...] = ()

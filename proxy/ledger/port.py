@@ -1,12 +1,12 @@
 """The ledger's port: what the line, the API and the dashboard ask of any engine. Money in nano-dollars, time in unix ms.
 
-    LedgerError
-    ├── LedgerUnavailable    it can't record: nothing was done; calls are denied (503)
-    ├── LedgerDamaged        what was synced is not there or not whole: it refuses to open, saying where
-    ├── AgentUnknown         no such agent, or archived
-    ├── ManagedField         the policy file says this field; the API may not
-    ├── IdempotencyConflict  the key was used with another body (422), or its first call is still in flight (409)
-    └── NotOpen              the reservation has already ended; each ends exactly once
+LedgerError
+├── LedgerUnavailable    it can't record: nothing was done; calls are denied (503)
+├── LedgerDamaged        what was synced is not there or not whole: it refuses to open, saying where
+├── AgentUnknown         no such agent, or archived
+├── ManagedField         the policy file says this field; the API may not
+├── IdempotencyConflict  the key was used with another body (422), or its first call is still in flight (409)
+└── NotOpen              the reservation has already ended; each ends exactly once
 """
 
 from __future__ import annotations

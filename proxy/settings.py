@@ -1,0 +1,24 @@
+"""What the command line and the environment say; the policy file says everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``agent`` makes every call without a key that agent's; ``no_auth`` opens the API (loopback only).
+
+    ``allow_hosts`` are Host names, beside loopback ones, that the API and dashboard answer for.
+    """
+
+    policy: Path
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    agent: str | None = None
+    no_auth: bool = False
+    allow_hosts: frozenset[str] = frozenset()
+    admin_token: str = field(default="", repr=False)
+    metrics_token: str = field(default="", repr=False)
