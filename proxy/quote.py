@@ -1,0 +1,153 @@
+"""Match a price and estimate: what a call may cost, before it is forwarded. Used by the line and by explain."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from policy.estimate import RequestFacts, estimate
+from policy.pricing import rates_at
+
+from policy.model import Match, Price, Rates, Upstream
+from proxy.denials import Refused
+from proxy.rules import Rules
+
+TARGET_MAX = 128
+
+# Whose list prices an upstream's models, when its `catalog:` doesn't say: the meter's own provider.
+_PROVIDERS = {"gemini": "google", "bedrock": "aws"}
+_PATH_MODEL = re.compile(r"/models?/([^/:]+)")
+_UNSHOWN = re.compile(r"[^\x21-\x7e]+")
+_UNPRICED = Price("unpriced", Match(), ())
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyRequest:
+    """A call as the prices see it. ``path`` is as sent, after the upstream's name; ``body`` None: none reads it."""
+
+    upstream: Upstream
+    method: str
+    path: str
+    body: bytes | None = None
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """``estimate`` in nano-dollars; None: no price matches, or its model is unknown, and the policy denies that.
+
+    ``price`` None with an estimate: passed by the policy's `unpriced`. ``body`` is the parsed JSON, if it was read.
+    """
+
+    price: Price | None
+    target: str
+    model: str | None
+    estimate: int | None
+    usage: Mapping[str, int | Decimal] = field(default_factory=dict)
+    rates: Rates = ()
+    body: Any = None
+
+
+def wire_format(upstream: Upstream, path: str) -> str | None:
+    """The meter that the policy names, else (a server of several formats) the one the request's path tells."""
+    if upstream.meter is not None:
+        return upstream.meter
+    if path.endswith(("/v1/messages", "/v1/messages/count_tokens")):
+        return "anthropic"
+    if path.endswith(("/completions", "/responses", "/embeddings")):
+        return "openai"
+    return None
+
+
+def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at_ms: int) -> Quote:
+    """The first candidate that matches, its rates at that moment, and the estimate they give.
+
+    Raises Refused (400) for a body that the prices have to read and can't.
+    """
+    body = _parse(request, candidates)
+    price = rules.prices.first(candidates, body)
+    model = _model(request, body, price)
+    rates = _rates(rules, request, price, model, at_ms)
+    if price is None or rates is None:
+        price, rates = None, _unpriced(rules)
+    target = _target(request, body, price, model)
+    if rates is None:
+        return Quote(None, target, model, None, body=body)
+    found = estimate(price or _UNPRICED, rates, RequestFacts(request.path, body, len(request.body or b"")))
+    return Quote(price, target, model, found.nano, found.usage, rates, body)
+
+
+def _rates(rules: Rules, request: ProxyRequest, price: Price | None, model: str | None, at_ms: int) -> Rates | None:
+    if price is None:
+        return None
+    if price.rates != "catalog":
+        return rates_at(price.rates, at_ms)
+    meter = wire_format(request.upstream, request.path)
+    provider = request.upstream.catalog or _PROVIDERS.get(meter or "", meter)
+    return rules.catalog.rates(provider, model, at_ms) if provider and model else None
+
+
+def _unpriced(rules: Rules) -> Rates | None:
+    stated = rules.policy.unpriced
+    if stated == "deny":
+        return None
+    return () if stated == "free" else stated
+
+
+def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:
+    """The JSON of the body; None where there is none and no price depends on it."""
+    if not request.body:
+        return None
+    try:
+        return json.loads(request.body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        # A body we can't read might still be read by a lenient upstream, and so dodge a rule.
+        if "json" in request.content_type.lower() or any(price.match.body for price in candidates):
+            message = f"Agent Ledger: the request body must be plain JSON to be priced ({_brief(error)})."
+            raise Refused(400, "invalid_json", message) from error
+        return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _brief(error: Exception) -> str:
+    """Why it isn't JSON, without quoting any of it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:100]
+
+
+def _model(request: ProxyRequest, body: Any, price: Price | None) -> str | None:
+    """From the body, else the path (Gemini, Bedrock), else the price's `model:` (Azure deployments)."""
+    if isinstance(body, dict) and isinstance(body.get("model"), str):
+        return str(body["model"])
+    if found := _PATH_MODEL.search(request.path):
+        return found[1]
+    return price.model if price else None
+
+
+def _target(request: ProxyRequest, body: Any, price: Price | None, model: str | None) -> str:
+    """upstream:model, :tool or :price; printable, at most 128 characters, never a path or a query."""
+    what = model
+    if what is None and isinstance(body, dict) and body.get("method") == "tools/call":
+        params = body.get("params")
+        name = params.get("name") if isinstance(params, dict) else None
+        what = name if isinstance(name, str) else None
+    if what is None:
+        what = price.name if price else "unpriced"
+    return f"{request.upstream.name}:{_UNSHOWN.sub('_', what)}"[:TARGET_MAX]
