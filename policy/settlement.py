@@ -1,0 +1,53 @@
+"""How a forwarded call ends: voided only where the upstream certainly did not act, and never free for want of usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from policy.model import Rates
+from policy.pricing import charge
+
+REQUEST = "request"
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """``charge`` in nano-dollars; ``unconfirmed``: it is the reservation, or may be less than what was billed."""
+
+    voided: bool
+    charge: int
+    unconfirmed: bool = False
+
+
+def needs_usage(rates: Rates) -> bool:
+    """Whether the charge depends on what the answer says it used: some rate is of more than the request itself."""
+    return any(rate.usage != REQUEST and (rate.nano or rate.tiers) for rate in rates)
+
+
+def conclude(
+    *,
+    rates: Rates,
+    usage: Mapping[str, int | Decimal] | None,
+    status: int | None,
+    complete: bool,
+    charge_errors: bool,
+    reserved: int,
+) -> Conclusion:
+    """The end of a call that was sent. ``status`` None: no answer came (a timeout or reset after sending).
+
+    ``complete`` is False where the answer broke off or was not read to its end.
+    """
+    if status is None:
+        return Conclusion(False, reserved, unconfirmed=True)
+    if status >= 400 and usage is None and not charge_errors:
+        return Conclusion(True, 0)
+    if not needs_usage(rates):
+        return Conclusion(False, charge(rates, usage or {}))
+    if usage is None:
+        return Conclusion(False, reserved, unconfirmed=True)
+    cost = charge(rates, usage)
+    if complete:
+        return Conclusion(False, cost)
+    return Conclusion(False, max(cost, reserved), unconfirmed=True)

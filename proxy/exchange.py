@@ -1,0 +1,257 @@
+"""One admitted call: forward → meter → settle. The reservation that let it through ends here, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from policy.money import usd
+from policy.settlement import conclude, needs_usage
+from proxy.denials import Refused
+from proxy.forward import Forwarder, NotSent, Uncertain, UpstreamAnswer
+from proxy.headers import request_headers, response_headers
+from proxy.identify import Caller
+from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
+from proxy.metering import UsageStripper, ask_for_usage, decodable, reader_for
+from proxy.metering.base import Metered, UsageReader
+from proxy.quote import Quote, wire_format
+from proxy.receive import Incoming, stream_body
+from proxy.state import Sidecar
+
+log = logging.getLogger("agent_ledger")
+
+
+@dataclass(slots=True)
+class Drains:
+    """How far an upstream is read for its usage once the client has gone, and how many such reads there may be."""
+
+    seconds_max: float = 30.0
+    bytes_max: int = 16 * 1024 * 1024
+    at_once_max: int = 64
+    open: int = 0
+
+
+class Exchange:
+    """From the first upstream byte to the settlement."""
+
+    def __init__(
+        self,
+        sidecar: Sidecar,
+        forwarder: Forwarder,
+        drains: Drains,
+        incoming: Incoming,
+        caller: Caller,
+        quoted: Quote,
+        admission: Admission,
+        body: bytes | None,
+    ) -> None:
+        self._sidecar = sidecar
+        self._forwarder = forwarder
+        self._drains = drains
+        self._incoming = incoming
+        self._caller = caller
+        self._quoted = quoted
+        self._admission = admission
+        self._body = body
+        self._metered = needs_usage(quoted.rates)
+        self._began = monotonic()
+        self._status: int | None = None  # the upstream's, once its answer began
+        self._reader: UsageReader | None = None
+        self._stripper: UsageStripper | None = None  # set where we asked for usage that the client did not
+        self._ended = False
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Raises Refused where no answer of the upstream's could be begun."""
+        try:
+            async with Attendance(receive, self._drains) as client:
+                if self._body is not None:
+                    client.watch()
+                answer = await self._forward(receive)
+                client.watch()
+                try:
+                    await self._relay(answer, client, send)
+                finally:
+                    await answer.aclose()
+        except NotSent as error:
+            await self._end(complete=False, sent=False)
+            raise Refused(error.status, "upstream_unreachable", f"Agent Ledger: {error}") from error
+        except Uncertain as error:
+            begun = self._status is not None
+            await self._end(complete=False)
+            if begun:
+                raise  # the server closes the connection: the client must not take a torn answer for a whole one
+            raise Refused(error.status, "upstream_failed", f"Agent Ledger: {error}") from error
+        except TimeoutError:
+            log.info("action %s: its client left, and the upstream was not read to its end", self._admission.action_id)
+        finally:
+            # Whatever went wrong above, cancellation included, a reservation is never left behind.
+            await self._end(complete=False)
+
+    async def _forward(self, receive: Receive) -> UpstreamAnswer:
+        """Send it on, byte for byte but for the headers and the one rewriting that the design names."""
+        incoming, upstream = self._incoming, self._incoming.upstream
+        body: bytes | AsyncIterator[bytes] = stream_body(receive) if self._body is None else self._body
+        replace = dict(upstream.set_headers)
+        if self._metered:
+            # Metering reads a copy: only what the client accepts and we can decode.
+            replace["accept-encoding"] = decodable(incoming.header(b"accept-encoding"))
+        if self._metered and self._body is not None and self._may_ask_usage():
+            asked = ask_for_usage(incoming.path, self._body, self._quoted.body)
+            if asked is not None:
+                body = asked
+                replace["accept-encoding"] = "identity"
+                self._stripper = UsageStripper()
+        headers = request_headers(self._caller.headers, replace)
+        target = incoming.path.encode("latin-1") + (b"?" + self._caller.query if self._caller.query else b"")
+        return await self._forwarder.send(upstream, incoming.method, target, headers, body)
+
+    def _may_ask_usage(self) -> bool:
+        return (
+            self._incoming.upstream.ask_usage and wire_format(self._incoming.upstream, self._incoming.path) == "openai"
+        )
+
+    async def _relay(self, answer: UpstreamAnswer, client: Attendance, send: Send) -> None:
+        """Stream the answer to the client as it comes, metering a copy; settle before its last byte is passed on."""
+        self._status = answer.status
+        self._reader = self._open_reader(answer)
+        stripper = self._stripper if _is_event_stream(answer) else None
+        left = -1 if stripper else _content_length(answer, self._incoming.method)
+        if left == 0:
+            await self._end(complete=True)
+        await send({"type": "http.response.start", "status": answer.status, "headers": self._headers(answer, stripper)})
+        drained = 0
+        async for chunk in answer.chunks:
+            if self._reader is not None:
+                self._reader.feed(chunk)
+            left -= len(chunk)
+            if left == 0:
+                await self._end(complete=True)
+            if client.gone:
+                drained += len(chunk)
+                if drained > self._drains.bytes_max:
+                    return
+            elif passed := stripper.feed(chunk) if stripper else chunk:
+                await send({"type": "http.response.body", "body": passed, "more_body": True})
+        await self._end(complete=True)
+        await send({"type": "http.response.body", "body": stripper.flush() if stripper else b""})
+
+    def _headers(self, answer: UpstreamAnswer, stripper: UsageStripper | None) -> list[tuple[bytes, bytes]]:
+        headers = response_headers(answer.headers)
+        if stripper is not None:
+            headers = [header for header in headers if header[0].lower() != b"content-length"]
+        headers.append((b"x-ledger-action-id", self._admission.action_id.encode()))
+        if self._admission.remaining is not None:
+            headers.append((b"x-ledger-budget-remaining", f"{usd(self._admission.remaining):f}".encode()))
+        return headers
+
+    def _open_reader(self, answer: UpstreamAnswer) -> UsageReader | None:
+        if not self._metered:
+            return None
+        price = self._quoted.price
+        return reader_for(
+            wire_format(self._incoming.upstream, self._incoming.path),
+            self._incoming.path,
+            answer.status,
+            _header(answer, b"content-type"),
+            _header(answer, b"content-encoding"),
+            price.usage if price else (),
+            answer.headers,
+            self._quoted.body,
+        )
+
+    async def _end(self, *, complete: bool, sent: bool = True) -> None:
+        """Settle or void, once; a second call does nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        metered = self._reader.finish() if self._reader else Metered()
+        conclusion = conclude(
+            rates=self._quoted.rates,
+            usage=metered.usage,
+            status=self._status if sent else None,
+            complete=complete,
+            charge_errors=self._incoming.upstream.charge_errors,
+            reserved=self._admission.reserved,
+        )
+        settlement = Settlement(
+            charge=conclusion.charge,
+            outcome="success" if complete and self._status is not None and self._status < 400 else "failure",
+            usage=dict(metered.usage or {}),
+            unconfirmed=conclusion.unconfirmed,
+            flags=metered.flags,
+            upstream_status=self._status,
+            duration_ms=int((monotonic() - self._began) * 1000),
+        )
+        ledger = self._sidecar.ledger
+        try:
+            if conclusion.voided or not sent:
+                action = await ledger.void(self._admission.action_id, settlement)
+            else:
+                action = await ledger.settle(self._admission.action_id, settlement)
+        except LedgerUnavailable as error:
+            # The journal closed under this call: its reservation is found open at the next start, and expires.
+            log.error("action %s could not be settled: %s", self._admission.action_id, error)
+        else:
+            self._sidecar.metrics.ended(action)
+
+
+class Attendance:
+    """Whether the client is still there. From the moment it leaves, the rest of its call is bounded in time.
+
+    Leaving the block raises TimeoutError where that bound cut it short.
+    """
+
+    def __init__(self, receive: Receive, drains: Drains) -> None:
+        self.gone = False
+        self._receive = receive
+        self._drains = drains
+        self._bound = asyncio.timeout(None)
+        self._watcher: asyncio.Task[None] | None = None
+
+    def watch(self) -> None:
+        """Begin, once the request is whole: until then its body is what is received."""
+        if self._watcher is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        drains = self._drains
+        seconds = drains.seconds_max if drains.open < drains.at_once_max else 0.0
+        drains.open += 1
+        self._bound.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    async def __aenter__(self) -> Attendance:
+        await self._bound.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.gone:
+            self._drains.open -= 1
+        return await self._bound.__aexit__(*raised)
+
+
+def _header(answer: UpstreamAnswer, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in answer.headers if key.lower() == name), "")
+
+
+def _is_event_stream(answer: UpstreamAnswer) -> bool:
+    kind, encoding = _header(answer, b"content-type"), _header(answer, b"content-encoding")
+    return kind.lower().startswith("text/event-stream") and encoding.lower() in ("", "identity")
+
+
+def _content_length(answer: UpstreamAnswer, method: str) -> int:
+    """How many body bytes will come; -1 where only the end tells."""
+    if method == "HEAD" or answer.status in (204, 304):
+        return 0
+    stated = _header(answer, b"content-length")
+    return int(stated) if stated.isdigit() else -1

@@ -1,0 +1,101 @@
+"""THE LINE: one call, top to bottom.
+
+    receive → identify agent → match price → estimate → ledger.authorize → forward → meter → settle + record → alert
+
+`Gate.__call__` says it whole. What comes after authorize, from the first upstream byte to the settlement, is an
+`Exchange`; alerts are raised by the ledger, in the entry that settles.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Any
+
+from policy.pricing import dump_rates
+from starlette.types import Receive, Scope, Send
+
+from policy.model import Price
+from proxy.denials import Dialect, Refused, Reply, refused, reply
+from proxy.exchange import Drains, Exchange
+from proxy.forward import Forwarder
+from proxy.identify import Caller, identify
+from proxy.ledger.port import Admission, AgentUnknown, Call, Denial, LedgerUnavailable
+from proxy.quote import ProxyRequest, Quote, quote, wire_format
+from proxy.receive import ClientGone, Incoming, receive_body, receive_head
+from proxy.rules import Rules
+from proxy.state import Sidecar
+
+_DIALECTS: dict[str | None, Dialect] = {
+    "openai": "openai",
+    "mistral": "openai",
+    "groq": "openai",
+    "deepseek": "openai",
+    "openrouter": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+    "mcp": "mcp",
+}
+
+
+class Gate:
+    """The proxied calls, as an ASGI application: `/{upstream}/{rest}`."""
+
+    def __init__(self, sidecar: Sidecar, forwarder: Forwarder) -> None:
+        self._sidecar = sidecar
+        self._forwarder = forwarder
+        self._drains = Drains()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rules = self._sidecar.policy_file.rules  # one snapshot, whatever is reloaded meanwhile
+        dialect: Dialect = "plain"
+        quoted: Quote | None = None
+        try:
+            incoming = receive_head(scope, rules.policy)
+            meter = wire_format(incoming.upstream, incoming.path)
+            dialect = _DIALECTS.get(meter, "plain")
+            caller = identify(self._sidecar.ledger, incoming.headers, incoming.query, self._sidecar.settings.agent)
+            candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)
+            body = await receive_body(incoming, candidates, meter, receive)
+            quoted = _quote(rules, incoming, candidates, body)
+            admission = await self._authorize(rules, caller, quoted, incoming.method)
+            exchange = Exchange(self._sidecar, self._forwarder, self._drains, incoming, caller, quoted, admission, body)
+            await exchange.run(receive, send)
+        except Refused as refusal:
+            self._sidecar.metrics.refused(refusal.code)
+            await _answer(send, reply(dialect, refusal, quoted.body if quoted else None))
+        except ClientGone:
+            return  # it left before its request was whole: nothing was authorized, nobody is there to answer
+
+    async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote, method: str) -> Admission:
+        """Decide and reserve in one step. Raises Refused with the denial."""
+        call = Call(
+            agent_id=caller.agent.id,
+            action_type="api_call",
+            target=quoted.target,
+            upstream=quoted.target.partition(":")[0],
+            price=quoted.price.name if quoted.price else None,
+            estimate=quoted.estimate,
+            rates=dump_rates(quoted.rates),
+            policy_hash=rules.policy.hash,
+        )
+        try:
+            answer = await self._sidecar.ledger.authorize(call)
+        except AgentUnknown as error:
+            raise Refused(404, "agent_not_found", "Agent Ledger: no agent has this id.") from error
+        except LedgerUnavailable as error:
+            message = "Agent Ledger: the ledger can't record, so no call is let through."
+            raise Refused(503, "ledger_unavailable", message, retry_after_s=5) from error
+        if isinstance(answer, Denial):
+            raise refused(answer.verdict, answer.agent or caller.agent, quoted.estimate, answer.action_id)
+        return answer
+
+
+def _quote(rules: Rules, incoming: Incoming, candidates: tuple[Price, ...], body: bytes | None) -> Quote:
+    request = ProxyRequest(incoming.upstream, incoming.method, incoming.path, body, incoming.header(b"content-type"))
+    return quote(rules, request, candidates, int(time() * 1000))
+
+
+async def _answer(send: Send, answer: Reply) -> None:
+    headers: list[Any] = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
