@@ -160,7 +160,7 @@ class Policy:
     hash: str
     unpriced: Literal["deny", "free"] | Rates = "deny"
     mode: Mode = "enforce"
-    zone: ZoneInfo = ZoneInfo("UTC")
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     durability: Literal["normal", "strict"] = "normal"
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)

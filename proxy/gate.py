@@ -11,10 +11,10 @@ from __future__ import annotations
 from time import time
 from typing import Any
 
-from policy.pricing import dump_rates
 from starlette.types import Receive, Scope, Send
 
 from policy.model import Price
+from policy.pricing import dump_rates
 from proxy.denials import Dialect, Refused, Reply, refused, reply
 from proxy.exchange import Drains, Exchange
 from proxy.forward import Forwarder

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from policy.match import reads_body
 from starlette.types import Receive, Scope
 
+from policy.match import reads_body
 from policy.model import Policy, Price, Upstream
 from proxy.denials import Refused
 

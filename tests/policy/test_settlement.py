@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from policy.units import make_rate
 
 from policy.settlement import Conclusion, conclude
+from policy.units import make_rate
 
 TOKENS = (make_rate("input_mtok", Decimal("2.5")), make_rate("output_mtok", Decimal(10)))
 FLAT = (make_rate("request", Decimal("0.01")),)
