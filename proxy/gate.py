@@ -57,7 +57,7 @@ class Gate:
             candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)
             body = await receive_body(incoming, candidates, meter, receive)
             quoted = _quote(rules, incoming, candidates, body)
-            admission = await self._authorize(rules, caller, quoted, incoming.method)
+            admission = await self._authorize(rules, caller, quoted)
             exchange = Exchange(self._sidecar, self._forwarder, self._drains, incoming, caller, quoted, admission, body)
             await exchange.run(receive, send)
         except Refused as refusal:
@@ -66,7 +66,7 @@ class Gate:
         except ClientGone:
             return  # it left before its request was whole: nothing was authorized, nobody is there to answer
 
-    async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote, method: str) -> Admission:
+    async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote) -> Admission:
         """Decide and reserve in one step. Raises Refused with the denial."""
         call = Call(
             agent_id=caller.agent.id,

@@ -10,9 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from policy.estimate import RequestFacts, estimate
-from policy.pricing import rates_at
-
 from policy.model import Match, Price, Rates, Upstream
+from policy.pricing import rates_at
 from proxy.denials import Refused
 from proxy.rules import Rules
 

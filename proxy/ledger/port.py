@@ -1,4 +1,4 @@
-"""The ledger's port: what the line, the API and the dashboard ask of any engine. Money in nano-dollars, time in unix ms.
+"""The ledger's port: what the line, the API and the dashboard ask of any engine. Money in nano-dollars, time in ms.
 
 LedgerError
 ├── LedgerUnavailable    it can't record: nothing was done; calls are denied (503)
@@ -227,7 +227,7 @@ class Ledger(Protocol):
         """Post the charge against every budget the reservation holds; what is left returns. Raises NotOpen."""
 
     async def void(self, action_id: str, settlement: Settlement) -> Action:
-        """Cancel the reservation: the call certainly cost nothing (``settlement.charge`` is ignored). Raises NotOpen."""
+        """Cancel the reservation: the call certainly cost nothing; ``settlement.charge`` is ignored. Raises NotOpen."""
 
     async def record(
         self, call: Call, outcome: Literal["success", "failure"], idempotency: tuple[str, str] | None = None
