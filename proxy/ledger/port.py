@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from policy.decide import Standing, Verdict
@@ -119,7 +120,7 @@ class Settlement:
 
     charge: int | None
     outcome: Literal["success", "failure"]
-    usage: Mapping[str, int | str] = field(default_factory=dict)
+    usage: Mapping[str, int | Decimal] = field(default_factory=dict)
     unconfirmed: bool = False
     flags: tuple[str, ...] = ()
     upstream_status: int | None = None
@@ -128,7 +129,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The row of the ledger. ``count`` > 1: identical denials within a minute, told once."""
+    """The row of the ledger. ``count`` > 1: identical denials within a minute, told once.
+
+    ``owner_id`` and ``role`` are the agent's when it was authorized.
+    """
 
     id: str
     agent_id: str
@@ -143,7 +147,7 @@ class Action:
     budget: str | None = None
     ending: Ending | None = None
     reserved: int | None = None
-    usage: Mapping[str, int | str] = field(default_factory=dict)
+    usage: Mapping[str, int | Decimal] = field(default_factory=dict)
     rates: Mapping[str, Any] = field(default_factory=dict)
     upstream: str = ""
     price: str | None = None
@@ -153,6 +157,8 @@ class Action:
     unconfirmed: bool = False
     flags: tuple[str, ...] = ()
     softened: tuple[str, ...] = ()
+    owner_id: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +260,8 @@ class Ledger(Protocol):
     def agents(self) -> Sequence[Agent]:
         """Those not archived, in order of creation."""
 
-    async def create_agent(self, agent: Agent) -> Agent: ...
+    async def create_agent(self, agent: Agent) -> Agent:
+        """Adds it; an empty ``id`` is made (``agt_…``), a ``created_at`` of 0 is now. LedgerError if the id is taken."""
 
     async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
         """Change fields of Agent by their names here. Raises AgentUnknown, ManagedField."""
