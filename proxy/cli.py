@@ -1,0 +1,152 @@
+"""The command `agent-ledger`: serve, check, verify, demo."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from policy.parse import PolicyError
+from proxy.access import admin_token
+from proxy.app import serve
+from proxy.demo import run_demo
+from proxy.ledger.port import LedgerError
+from proxy.ledger.verify import verify
+from proxy.rules import read_policy
+from proxy.settings import Settings
+
+log = logging.getLogger("agent_ledger")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 refused or failed (the message says why), 2 wrong usage."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        status: int = options.run(options)
+    except PolicyError as error:
+        print(error.render(), file=sys.stderr)
+        return 1
+    except (LedgerError, OSError, UnicodeError) as error:
+        print(f"agent-ledger: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option; the README and the manifests are tested against it."""
+    root = argparse.ArgumentParser(prog="agent-ledger", description="Budgets for autonomous agents, enforced inline.")
+    root.add_argument("--version", action="version", version=f"%(prog)s {version('agent-ledger')}")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("serve", help="run the sidecar")
+    command.set_defaults(run=_serve)
+    command.add_argument("policy", nargs="?", type=Path, default=Path("policy.yaml"), help="default: policy.yaml")
+    _listening(command)
+    command.add_argument("--data", type=Path, default=Path("data"), help="the ledger's folder (default: data)")
+    command.add_argument("--agent", metavar="ID", help="make every call that carries no agent key this agent's")
+    command.add_argument("--no-auth", action="store_true", help="open the API to all; loopback only")
+    command.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a Host, beside loopback ones, that the API and the dashboard answer for (repeatable)",
+    )
+
+    command = commands.add_parser("check", help="check a policy file, and say every problem at once")
+    command.set_defaults(run=_check)
+    command.add_argument("policy", type=Path)
+
+    command = commands.add_parser("verify", help="prove that the balances equal the replay of the journal")
+    command.set_defaults(run=_verify)
+    command.add_argument("--data", type=Path, default=Path("data"), help="the ledger's folder (default: data)")
+    command.add_argument("--anchor", metavar="HASH", help="a head kept elsewhere, which the chain must contain")
+
+    command = commands.add_parser("demo", help="the stand-in upstream and three agents that spend, for a first look")
+    command.set_defaults(run=_demo)
+    _listening(command)
+    return root
+
+
+def _listening(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    command.add_argument("--port", type=int, default=8080, help="default: 8080")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.no_auth and (problem := _no_auth_problem(options.host)):
+        print(f"agent-ledger: --no-auth {problem}", file=sys.stderr)
+        return 2
+    options.data.mkdir(parents=True, exist_ok=True)
+    token, token_file = admin_token(options.data, os.environ)
+    settings = Settings(
+        policy=options.policy,
+        data=options.data,
+        host=options.host,
+        port=options.port,
+        agent=options.agent,
+        no_auth=options.no_auth,
+        allow_hosts=frozenset(host.lower() for host in options.allow_host),
+        admin_token=token,
+        metrics_token=os.environ.get("AGENT_LEDGER_METRICS_TOKEN", ""),
+    )
+    asyncio.run(serve(settings, lambda port: _greet(settings, port, token_file)))
+    return 0
+
+
+def _no_auth_problem(host: str) -> str | None:
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return "is refused in Kubernetes: every pod could command the sidecar"
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return None if loopback else f"is for loopback only, and --host is {host}"
+
+
+def _greet(settings: Settings, port: int, token_file: Path | None) -> None:
+    """Where it listens; the admin token goes to a terminal only, a log gets the path of its file."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    log.info("agent-ledger %s serves %s at %s", version("agent-ledger"), settings.policy, url)
+    if settings.no_auth:
+        log.warning("--no-auth: whoever reaches %s commands it; dashboard at %s/", url, url)
+    elif sys.stderr.isatty():
+        print(f"\n  dashboard    {url}/\n  admin token  {settings.admin_token}\n", file=sys.stderr)
+    else:
+        source = f"in {token_file}" if token_file else "from AGENT_LEDGER_ADMIN_TOKEN"
+        log.info("dashboard at %s/, admin token %s", url, source)
+
+
+def _check(options: argparse.Namespace) -> int:
+    parsed = read_policy(options.policy)
+    if parsed.warnings:
+        print(parsed.render(), file=sys.stderr)
+    policy = parsed.policy
+    print(
+        f"{options.policy}: ok, {len(policy.upstreams)} upstreams, {len(policy.agents)} agents, "
+        f"{len(policy.prices)} prices, {len(policy.budgets)} budgets, {len(policy.limits)} limits, "
+        f"{len(parsed.warnings)} warnings"
+    )
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(options.data, options.anchor)
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    print(f"{options.data}: {'ok' if report.ok else 'NOT ok'}, {report.lines} lines, head {report.head}")
+    return 0 if report.ok else 1
+
+
+def _demo(options: argparse.Namespace) -> int:
+    asyncio.run(run_demo(options.host, options.port))
+    return 0
