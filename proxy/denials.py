@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from policy.decide import STATUS, TRANSIENT, Verdict
 from policy.money import format_usd
+from proxy.jsontext import dumps
 from proxy.ledger.port import Agent
 
 Dialect = Literal["openai", "anthropic", "gemini", "mcp", "plain"]
@@ -97,7 +98,7 @@ def reply(dialect: Dialect, refusal: Refused, request: Any = None) -> Reply:
         return Reply(answer[0], headers, answer[1])
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    return Reply(refusal.status, headers, json.dumps(_BODIES[dialect](refusal)).encode())
+    return Reply(refusal.status, headers, dumps(_BODIES[dialect](refusal)).encode())
 
 
 def _openai(refusal: Refused) -> Mapping[str, Any]:

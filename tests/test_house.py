@@ -18,7 +18,7 @@ FLOORS = [
     {"proxy.state", "proxy.denials", "proxy.metrics"},
     {"proxy.rules"},
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.server", "proxy.standin"},
-    {"proxy.settings"},
+    {"proxy.settings", "proxy.jsontext"},
     {"policy"},
 ]
 
