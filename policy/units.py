@@ -44,6 +44,9 @@ BELOW: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         for usage, dimensions in DIMENSIONS.items()
     }
 )
+ABOVE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {usage: frozenset(parent for parent, subs in BELOW.items() if usage in subs) for usage in DIMENSIONS}
+)
 
 
 def _splits(usage: str) -> tuple[tuple[str, ...], ...]:
