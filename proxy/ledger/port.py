@@ -261,7 +261,7 @@ class Ledger(Protocol):
         """Those not archived, in order of creation."""
 
     async def create_agent(self, agent: Agent) -> Agent:
-        """Adds it; an empty ``id`` is made (``agt_…``), a ``created_at`` of 0 is now. LedgerError if the id is taken."""
+        """Adds it; an empty ``id`` is made (``agt_…``), a ``created_at`` of 0 is now. LedgerError: id taken."""
 
     async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
         """Change fields of Agent by their names here. Raises AgentUnknown, ManagedField."""

@@ -1,0 +1,283 @@
+"""The lines of the journal: what each says, and its codec. One line is one atomic transaction.
+
+type         carries
+carry        the book as it stood when the month's file was begun: a closed month can be moved or removed
+authorize    the draft of the action, its holds and its limits: all that is needed to end it
+settle       the whole action (so do void, expire, record and denied), and the alerts it raised
+void, expire
+record       a self-reported action, with its holds and limits: authorized and settled at once
+denied       with the verdict, and the pause it led to
+repeat       how often denials already written were repeated
+agent        an agent as it now is
+policy       agents that the file changed, budgets in force, balances and holds opened for them
+acknowledge  the id of an alert
+alert        alerts that came of nothing else
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from policy.decide import Verdict
+from proxy.ledger.port import Action, Agent, Alert
+
+VERSION = 1
+GENESIS = "0" * 64
+
+Kind = Literal[
+    "carry", "authorize", "settle", "void", "expire", "record", "denied", "repeat", "agent", "policy", "acknowledge",
+    "alert",
+]  # fmt: skip
+FINAL: frozenset[str] = frozenset({"settle", "void", "expire", "record", "denied"})
+
+# A hold on a budget: its name, group, and the period's start and end in unix ms.
+Hold = tuple[str, str, int, int]
+
+
+class LimitHold(NamedTuple):
+    """One call counted against a limit; a limit of calls in flight has no period (both 0)."""
+
+    name: str
+    group: str
+    start_ms: int
+    end_ms: int
+
+
+class Opened(NamedTuple):
+    """A budget's balance for a running period, as the journal's actions add up."""
+
+    name: str
+    group: str
+    start_ms: int
+    end_ms: int
+    spent: int
+
+
+class Terms(NamedTuple):
+    """A budget in force: the ``signature`` of all but its amount and mode, and the amount."""
+
+    signature: str
+    amount: int
+
+
+class Pause(NamedTuple):
+    """Why an agent is paused by its own month: the period and the amount that were exhausted."""
+
+    agent_id: str
+    reason: str
+    start_ms: int
+    amount: int
+
+
+class Notice(NamedTuple):
+    """An alert, and the key under which it is not raised again before ``until_ms``."""
+
+    alert: Alert
+    once: str | None = None
+    until_ms: int = 0
+
+
+class Idempotency(NamedTuple):
+    key: str
+    digest: str
+
+
+@dataclass(slots=True)
+class Entry:
+    """One line; ``seq`` is given by the journal. Only the fields of its ``type`` are set."""
+
+    type: Kind
+    at: int
+    seq: int = 0
+    action: Action | None = None
+    holds: tuple[Hold, ...] = ()
+    limits: tuple[LimitHold, ...] = ()
+    alerts: tuple[Notice, ...] = ()
+    verdict: Verdict | None = None
+    pause: Pause | None = None
+    idempotency: Idempotency | None = None
+    agents: tuple[Agent, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    agent_id: str | None = None
+    budgets: Mapping[str, Terms] = field(default_factory=dict)
+    opened: tuple[Opened, ...] = ()
+    reheld: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    id: str | None = None
+    book: Mapping[str, Any] | None = None
+
+
+def encode(entry: Entry, prev: str) -> bytes:
+    """The line, with its newline; ``prev`` is the sha256 (hex) of the whole line before, newline and all."""
+    body: dict[str, Any] = {}
+    for name, to_json in _TO_JSON:
+        value = getattr(entry, name)
+        if value:
+            body[name] = to_json(value)
+    text = dumps(body)
+    comma = "," if body else ""
+    head = f'{{"v":{VERSION},"seq":{entry.seq},"prev":"{prev}","at":{entry.at},"type":"{entry.type}"{comma}'
+    return f"{head}{text[1:]}\n".encode("ascii")
+
+
+def decode(line: Mapping[str, Any]) -> Entry:
+    """What ``encode`` was given. Raises ValueError, KeyError or TypeError for what no engine wrote."""
+    if line["v"] != VERSION:
+        raise ValueError(f"format version {line['v']}: this engine reads version {VERSION}")
+    entry = Entry(line["type"], line["at"], line["seq"])
+    for name, from_json in _FROM_JSON:
+        if name in line:
+            setattr(entry, name, from_json(line[name]))
+    return entry
+
+
+def dumps(value: Any) -> str:
+    """Compact ASCII JSON; a Decimal is written as the number it is, never through a float."""
+    try:
+        return _fast(value)
+    except TypeError:
+        return _exact(value)
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON with fractions as Decimal. Raises ValueError."""
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+_fast = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _exact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_fast(str(key))}:{_exact(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_exact, value)) + "]"
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError("a quantity must be finite")
+        text = format(value, "f")
+        return text if "." in text else text + ".0"  # stays a Decimal when read back
+    return _fast(value)
+
+
+# -- rows: dataclasses as JSON objects, without the fields that hold their default -----------------------------------
+def _defaults(row: type) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (each.name, each.default_factory() if each.default_factory is not MISSING else each.default)
+        for each in fields(row)
+    )
+
+
+_ACTION = _defaults(Action)
+_AGENT = _defaults(Agent)
+_ALERT = _defaults(Alert)
+_VERDICT = _defaults(Verdict)
+
+
+def _row(value: Any, names: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    row = {}
+    for name, default in names:
+        held = getattr(value, name)
+        if held != default:
+            row[name] = held
+    return row
+
+
+def action_row(action: Action) -> dict[str, Any]:
+    return _row(action, _ACTION)
+
+
+def row_action(row: Mapping[str, Any]) -> Action:
+    if "flags" in row or "softened" in row:
+        row = {**row, "flags": tuple(row.get("flags", ())), "softened": tuple(row.get("softened", ()))}
+    return Action(**row)
+
+
+def agent_row(agent: Agent) -> dict[str, Any]:
+    row = _row(agent, _AGENT)
+    if agent.managed:
+        row["managed"] = sorted(agent.managed)
+    return row
+
+
+def row_agent(row: Mapping[str, Any]) -> Agent:
+    managed = frozenset(row.get("managed", ()))
+    return Agent(**{**row, "keys": tuple(row.get("keys", ())), "managed": managed})
+
+
+def alert_row(alert: Alert) -> dict[str, Any]:
+    return _row(alert, _ALERT)
+
+
+def row_alert(row: Mapping[str, Any]) -> Alert:
+    return Alert(**row)
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    return _row(verdict, _VERDICT)
+
+
+def row_verdict(row: Mapping[str, Any]) -> Verdict:
+    return Verdict(**row)
+
+
+def _notice_row(notice: Notice) -> dict[str, Any]:
+    row = alert_row(notice.alert)
+    if notice.once is not None:
+        row |= {"once": notice.once, "until_ms": notice.until_ms}
+    return row
+
+
+def _row_notice(row: Mapping[str, Any]) -> Notice:
+    alert = {name: value for name, value in row.items() if name not in ("once", "until_ms")}
+    return Notice(row_alert(alert), row.get("once"), row.get("until_ms", 0))
+
+
+def _holds(rows: Any) -> tuple[Hold, ...]:
+    return tuple((name, group, start, end) for name, group, start, end in rows)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_TO_JSON: tuple[tuple[str, Any], ...] = (
+    ("action", action_row),
+    ("holds", _same),
+    ("limits", _same),
+    ("alerts", lambda notices: [_notice_row(notice) for notice in notices]),
+    ("verdict", verdict_row),
+    ("pause", _same),
+    ("idempotency", _same),
+    ("agents", lambda agents: [agent_row(agent) for agent in agents]),
+    ("counts", dict),
+    ("agent_id", _same),
+    ("budgets", dict),
+    ("opened", _same),
+    ("reheld", dict),
+    ("id", _same),
+    ("book", dict),
+)
+_FROM_JSON: tuple[tuple[str, Any], ...] = (
+    ("action", row_action),
+    ("holds", _holds),
+    ("limits", lambda rows: tuple(LimitHold(*row) for row in rows)),
+    ("alerts", lambda rows: tuple(_row_notice(row) for row in rows)),
+    ("verdict", row_verdict),
+    ("pause", lambda row: Pause(*row)),
+    ("idempotency", lambda row: Idempotency(*row)),
+    ("agents", lambda rows: tuple(row_agent(row) for row in rows)),
+    ("counts", dict),
+    ("agent_id", _same),
+    ("budgets", lambda rows: {name: Terms(*row) for name, row in rows.items()}),
+    ("opened", lambda rows: tuple(Opened(*row) for row in rows)),
+    ("reheld", lambda rows: {name: _holds(holds) for name, holds in rows.items()}),
+    ("id", _same),
+    ("book", dict),
+)

@@ -1,0 +1,321 @@
+"""The read index: actions and alerts in sqlite, for look-ups, lists and totals. Off the line, and never the truth.
+
+A thread follows the journal's files from where it last was, whenever it is told to: by a read, which waits until all
+recorded before it is there, and now and then by the ledger. So a burst needs no queue, and catching up, rebuilding and
+following are one thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+from proxy.ledger.entries import FINAL, GENESIS, dumps, loads
+from proxy.ledger.journal import Mark, file_of, months
+from proxy.ledger.port import LedgerUnavailable
+
+log = logging.getLogger("agent_ledger.ledger")
+T = TypeVar("T")
+
+IDEMPOTENCY_MS = 24 * 3_600_000
+_LINES_AT_ONCE = 1000
+_READERS = 3
+_INTEGER_MAX = 2**63 - 1
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE place (month TEXT, offset INTEGER, seq INTEGER, head TEXT);
+CREATE TABLE actions (
+    seq INTEGER PRIMARY KEY, id TEXT, at INTEGER, agent TEXT, owner_id TEXT, role TEXT, upstream TEXT, price TEXT,
+    target TEXT, outcome TEXT, cost INTEGER, count INTEGER, row TEXT
+);
+CREATE INDEX actions_id ON actions (id);
+CREATE INDEX actions_at ON actions (at);
+CREATE INDEX actions_agent ON actions (agent, at);
+CREATE INDEX actions_outcome ON actions (outcome, at);
+CREATE INDEX actions_agent_outcome ON actions (agent, outcome, at);
+CREATE TABLE alerts (number INTEGER PRIMARY KEY, id TEXT UNIQUE, at INTEGER, agent TEXT, row TEXT);
+CREATE INDEX alerts_at ON alerts (at);
+CREATE INDEX alerts_agent ON alerts (agent, at);
+CREATE TABLE idempotency (
+    agent TEXT, key TEXT, digest TEXT, at INTEGER, action_id TEXT, verdict TEXT, PRIMARY KEY (agent, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_at ON idempotency (at);
+"""
+
+
+class _Place(NamedTuple):
+    """How far the journal is in the index, and the hash of the line before."""
+
+    month: str = ""
+    offset: int = 0
+    seq: int = 0
+    head: str = GENESIS
+
+
+class _Foreign(Exception):
+    """What the index holds is not of this journal."""
+
+
+class Index:
+    """Made in a thread (opening sqlite may wait for the disk), then used from the event loop."""
+
+    def __init__(self, data: Path, folder: Path, tip: Mark, loop: asyncio.AbstractEventLoop) -> None:
+        self.failure: str | None = None
+        self._path = data / "index.sqlite"
+        self._folder = folder
+        self._target = tip
+        self._loop = loop
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._work = threading.Event()
+        self._closing = False
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="index-read")
+        self._lines: tuple[str, BinaryIO] | None = None
+        self._db, self._place = self._open()
+        self._thread = threading.Thread(target=self._follow_forever, name="index", daemon=True)
+        self._thread.start()
+        self.follow(tip)
+
+    @property
+    def applied(self) -> int:
+        """The sequence up to which the index holds all."""
+        return self._place.seq
+
+    def follow(self, tip: Mark) -> None:
+        """Have the thread catch up to that place in the journal."""
+        self._target = tip
+        if not self._work.is_set():
+            self._work.set()
+
+    async def reach(self, tip: Mark) -> None:
+        """Return once all up to there is in the index. Raises LedgerUnavailable if it can't be."""
+        if self._place.seq >= tip.seq:
+            return
+        future = self._loop.create_future()
+        self._waiters.append((tip.seq, future))
+        self.follow(tip)
+        await future
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query in a thread. Raises LedgerUnavailable."""
+        try:
+            return await self._loop.run_in_executor(self._pool, self._query, query)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the read index failed: {error}") from error
+
+    async def close(self) -> None:
+        self._closing = True
+        self._work.set()
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._pool.shutdown)
+        self.failure = "the ledger is closed"
+        self._release()
+        for db in (*self._readers, self._db):
+            db.close()
+        self._let_go()
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+    def _open(self) -> tuple[sqlite3.Connection, _Place]:
+        """Continue from the place noted in the file, if that is a place in this journal; else begin again."""
+        db = None
+        try:
+            db = self._connect()
+            for noted in db.execute("SELECT * FROM place") if self._versioned(db) else ():
+                if self._is_ours(place := _Place(*noted)):
+                    return db, place
+        except sqlite3.DatabaseError as error:
+            log.warning("the read index can't be read: %s", error)
+            if db is not None:
+                db.close()
+            for path in self._path.parent.glob(f"{self._path.name}*"):
+                path.unlink()
+            db = self._connect()
+        return db, self._renew(db)
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, check_same_thread=False)
+        self._path.chmod(0o600)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")  # what a power loss takes is read from the journal again
+        return db
+
+    def _versioned(self, db: sqlite3.Connection) -> bool:
+        return bool(db.execute("PRAGMA user_version").fetchone()[0] == _VERSION)
+
+    def _is_ours(self, place: _Place) -> bool:
+        tip, path = self._target, file_of(self._folder, place.month)
+        if place.seq >= tip.seq:
+            return (place.seq, place.head) == (tip.seq, tip.head)
+        return path.exists() and path.stat().st_size >= place.offset
+
+    def _renew(self, db: sqlite3.Connection) -> _Place:
+        log.info("the read index is made anew from the journal")
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        drops = "".join(f"DROP TABLE {name};" for name in tables)
+        db.executescript(f"BEGIN; {drops} {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        return _Place()
+
+    def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            self._local.db = db
+            self._readers.append(db)
+        return query(db)
+
+    def _release(self) -> None:
+        """On the loop: wake those whose line is there; tell the others if it can't be."""
+        waiters, self._waiters = self._waiters, []
+        for seq, future in waiters:
+            if future.done():
+                continue
+            if seq <= self._place.seq:
+                future.set_result(None)
+            elif self.failure is not None:
+                future.set_exception(LedgerUnavailable(self.failure))
+            else:
+                self._waiters.append((seq, future))
+
+    # -- following, in the thread --------------------------------------------------------------------------------------
+    def _follow_forever(self) -> None:
+        while not self._closing:
+            self._work.wait()
+            self._work.clear()
+            self.failure = None
+            try:
+                while not self._closing and self._place.seq < self._target.seq:
+                    self._follow()
+                    self._tell()
+            except _Foreign:
+                self._place = self._renew(self._db)
+                self._work.set()
+            except (sqlite3.Error, OSError, ValueError, KeyError) as error:
+                self._let_go()
+                self._db.rollback()
+                self.failure = f"the read index can't follow the journal: {error}"
+                if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                    self._path.unlink(missing_ok=True)  # damaged, where a full disk is not: a restart makes it anew
+                log.error("%s", self.failure)
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._waiters:
+            self._loop.call_soon_threadsafe(self._release)
+
+    def _follow(self) -> None:
+        """The lines that come next, as one transaction."""
+        target, place = self._target, self._place
+        month = place.month or months(self._folder)[0]
+        end = target.offset if month == target.month else file_of(self._folder, month).stat().st_size
+        if place.offset >= end:
+            self._place = place._replace(month=min(each for each in months(self._folder) if each > month), offset=0)
+            return
+        file = self._file(month, place.offset)
+        batch, offset, line = _Batch(), place.offset, b""
+        for _ in range(_LINES_AT_ONCE):
+            line = file.readline()
+            if offset == place.offset and place.seq and loads(line)["prev"] != place.head:
+                raise _Foreign
+            batch.add(line)
+            offset += len(line)
+            if offset >= end:
+                break
+        last = loads(line)
+        reached = _Place(month, offset, last["seq"], hashlib.sha256(line).hexdigest())
+        batch.write(self._db)
+        self._db.execute("DELETE FROM idempotency WHERE at < ?", (last["at"] - IDEMPOTENCY_MS,))
+        self._db.execute("DELETE FROM place")
+        self._db.execute("INSERT INTO place VALUES (?,?,?,?)", reached)
+        self._db.commit()
+        self._place = reached
+
+    def _file(self, month: str, offset: int) -> BinaryIO:
+        if self._lines is None or self._lines[0] != month:
+            self._let_go()
+            self._lines = (month, file_of(self._folder, month).open("rb"))
+        file = self._lines[1]
+        file.seek(offset)
+        return file
+
+    def _let_go(self) -> None:
+        if self._lines is not None:
+            self._lines[1].close()
+            self._lines = None
+
+
+class _Batch:
+    """Lines of the journal as rows of the index."""
+
+    def __init__(self) -> None:
+        self._actions: list[tuple[Any, ...]] = []
+        self._counts: list[tuple[int, str]] = []
+        self._alerts: list[tuple[Any, ...]] = []
+        self._acknowledged: list[tuple[int, str]] = []
+        self._keys: list[tuple[Any, ...]] = []
+
+    def add(self, line: bytes) -> None:
+        if b'"type":"authorize"' in line[:160] and b'"alerts":[' not in line:
+            return  # half of all lines; nothing in them is of the index until they end
+        entry = loads(line)
+        kind = entry["type"]
+        if kind in FINAL:
+            self._action(entry["seq"], entry["action"])
+        elif kind == "repeat":
+            self._counts += [(count, action_id) for action_id, count in entry["counts"].items()]
+        elif kind == "acknowledge":
+            self._acknowledged.append((entry["at"], entry["id"]))
+        for alert in entry.get("alerts", ()):
+            row = {name: value for name, value in alert.items() if name not in ("once", "until_ms")}
+            self._alerts.append((row["id"], row["created_at"], _text(row["agent_id"]), dumps(row)))
+        if "idempotency" in entry:
+            self._key(entry)
+
+    def _action(self, seq: int, row: dict[str, Any]) -> None:
+        self._actions.append(
+            (
+                seq,
+                row["id"],
+                row["created_at"],
+                _text(row["agent_id"]),
+                _text(row.get("owner_id", "")),
+                _text(row.get("role", "")),
+                _text(row.get("upstream", "")),
+                _text(row.get("price")),
+                _text(row["target"]),
+                row["outcome"],
+                min(row["cost"], _INTEGER_MAX),
+                row.get("count", 1),
+                dumps(row),
+            )
+        )
+
+    def _key(self, entry: dict[str, Any]) -> None:
+        key, digest = entry["idempotency"]
+        action = entry.get("action")
+        agent_id = action["agent_id"] if action else entry["agent_id"]
+        action_id = action["id"] if action else next(iter(entry["counts"]))
+        verdict = dumps(entry["verdict"]) if "verdict" in entry else None
+        self._keys.append((_text(agent_id), _text(key), digest, entry["at"], action_id, verdict))
+
+    def write(self, db: sqlite3.Connection) -> None:
+        db.executemany("INSERT INTO actions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
+        db.executemany("UPDATE actions SET count = count + ? WHERE id = ?", self._counts)
+        db.executemany("INSERT INTO alerts (id, at, agent, row) VALUES (?,?,?,?)", self._alerts)
+        db.executemany("UPDATE alerts SET row = json_set(row, '$.acknowledged_at', ?) WHERE id = ?", self._acknowledged)
+        db.executemany("INSERT OR REPLACE INTO idempotency VALUES (?,?,?,?,?,?)", self._keys)
+
+
+def _text(value: str | None) -> str | None:
+    """Text as sqlite takes it: a lone surrogate out of some request must not stop the index."""
+    if value is None or value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode()

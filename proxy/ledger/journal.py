@@ -1,0 +1,219 @@
+"""The journal: `2026-11.jsonl` holds the lines of one UTC month, each chained to the one before by its hash.
+
+Lines are written on the event loop (a whole fresh line in one write, microseconds) and synced by a thread, as many at
+once as have gathered. After a failed write or sync nothing more is written until a restart has looked at the file: what
+the disk then holds is not known. How far it was synced is kept beside the journal, so that after a crash damage can be
+told from loss: past that place a torn tail is expected, before it something is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import threading
+import zlib
+from collections import deque
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from policy.periods import span
+from proxy.ledger.entries import GENESIS, Entry, encode
+from proxy.ledger.port import LedgerUnavailable
+
+log = logging.getLogger("agent_ledger.ledger")
+
+UTC = ZoneInfo("UTC")
+_SYNCED_BYTES = 128
+
+
+class Mark(NamedTuple):
+    """A place between two lines: all before ``offset`` of the month's file, whose crc32 up to there is ``crc``.
+
+    ``seq``, ``head`` (sha256 hex) and ``at`` are those of the line before it.
+    """
+
+    month: str = ""
+    offset: int = 0
+    crc: int = 0
+    seq: int = 0
+    head: str = GENESIS
+    at: int = 0
+
+
+class Synced(NamedTuple):
+    """How far the journal is known to be on disk."""
+
+    month: str = ""
+    offset: int = 0
+    crc: int = 0
+
+
+def folder_of(data: Path) -> Path:
+    return data / "journal"
+
+
+def file_of(folder: Path, month: str) -> Path:
+    return folder / f"{month}.jsonl"
+
+
+def months(folder: Path) -> list[str]:
+    """The months that have a file, oldest first."""
+    return sorted(path.stem for path in folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9].jsonl"))
+
+
+def month_of(at_ms: int) -> str:
+    """The UTC month a line written then belongs to: ``2026-11``."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m")
+
+
+def read_synced(folder: Path) -> Synced:
+    """What the last run noted; the beginning, where it noted nothing that can be read."""
+    try:
+        noted = json.loads((folder / "synced").read_bytes())
+        return Synced(noted["month"], noted["offset"], noted["crc"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Synced()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's own entries (a new or renamed file) durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Journal:
+    """Appends to the open month. Made at a recovered ``mark``, whose file it syncs first; raises OSError."""
+
+    def __init__(self, folder: Path, mark: Mark) -> None:
+        self.folder = folder
+        self.tip = mark
+        self.synced = mark
+        self.failure: str | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._work = threading.Event()
+        self._file = threading.Lock()  # held over a sync, and where the open file changes
+        self._closing = False
+        self._month_end = 0
+        self._synced_fd = os.open(folder / "synced", os.O_WRONLY | os.O_CREAT, 0o600)
+        self._fd = -1
+        if mark.month:
+            self._fd = os.open(file_of(folder, mark.month), os.O_WRONLY | os.O_APPEND)
+            self._month_end = span("month", mark.at, UTC).end_ms
+            self._sync()
+        sync_folder(folder)
+        self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def ends_month(self, at: int) -> bool:
+        """Whether a line written at that time belongs to a later file than the open one."""
+        return at >= self._month_end
+
+    def append(self, entry: Entry) -> int:
+        """Write one line and return its sequence. Raises LedgerUnavailable: then it is not part of the ledger."""
+        if self.failure is not None:
+            raise LedgerUnavailable(self.failure)
+        tip = self.tip
+        entry.seq = tip.seq + 1
+        line = encode(entry, tip.head)
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            raise self._fail(f"writing the journal failed: {error.strerror}") from error
+        if written != len(line):
+            raise self._fail(f"the journal took {written} of a line's {len(line)} bytes")
+        self.tip = Mark(
+            tip.month,
+            tip.offset + written,
+            zlib.crc32(line, tip.crc),
+            entry.seq,
+            hashlib.sha256(line).hexdigest(),
+            entry.at,
+        )
+        if not self._work.is_set():
+            self._work.set()
+        return entry.seq
+
+    def begin_month(self, at: int) -> None:
+        """Open the file that a line written at that time belongs to, once the file before it is synced, whole."""
+        if self.failure is not None:
+            raise LedgerUnavailable(self.failure)
+        with self._file:
+            try:
+                if self._fd >= 0:
+                    self._sync()
+                    os.close(self._fd)
+                month = month_of(at)
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+                self._fd = os.open(file_of(self.folder, month), flags, 0o600)
+                sync_folder(self.folder)
+            except OSError as error:
+                raise self._fail(f"beginning a month's journal failed: {error.strerror}") from error
+            self.tip = self.tip._replace(month=month, offset=0, crc=0)
+            self._month_end = span("month", at, UTC).end_ms
+
+    async def durable(self, seq: int) -> None:
+        """Return once the line of that sequence is synced. Raises LedgerUnavailable if it can't be."""
+        if self.synced.seq >= seq:
+            return
+        future = self._loop.create_future()
+        self._waiters.append((seq, future))
+        self._release()  # the thread may have been done between the two lines above
+        await future
+
+    async def close(self) -> None:
+        """Sync what is written and let the files go."""
+        self._closing = True
+        self._work.set()
+        await asyncio.to_thread(self._thread.join)
+        self._release()
+        self.failure = self.failure or "the ledger is closed"
+        for fd in (self._fd, self._synced_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def _sync_forever(self) -> None:
+        while not self._closing:
+            self._work.wait()
+            self._work.clear()
+            with self._file:
+                try:
+                    if self.failure is None and self.synced is not self.tip:
+                        self._sync()
+                except OSError as error:
+                    # Never tried again: the kernel may have dropped the pages, and a second fsync would tell us nothing.
+                    self._fail(f"syncing the journal failed: {error.strerror}")
+            if self._waiters:
+                self._loop.call_soon_threadsafe(self._release)
+
+    def _sync(self) -> None:
+        tip = self.tip
+        os.fdatasync(self._fd)
+        note = json.dumps(Synced(tip.month, tip.offset, tip.crc)._asdict())
+        os.pwrite(self._synced_fd, note.ljust(_SYNCED_BYTES - 1).encode() + b"\n", 0)
+        self.synced = tip
+
+    def _release(self) -> None:
+        """Wake those whose line is synced, or tell all that it never will be."""
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= self.synced.seq:
+            _, future = waiters.popleft()
+            if not future.done():
+                future.set_result(None)
+        while waiters and self.failure is not None:
+            _, future = waiters.popleft()
+            if not future.done():
+                future.set_exception(LedgerUnavailable(self.failure))
+
+    def _fail(self, why: str) -> LedgerUnavailable:
+        self.failure = f"{why}; nothing is recorded until a restart"
+        log.error("%s", self.failure)
+        return LedgerUnavailable(self.failure)
