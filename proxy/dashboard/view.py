@@ -50,7 +50,9 @@ class Bar:
 
     @property
     def level(self) -> Literal["ok", "high", "full"]:
-        if self.spent and self.spent >= self.amount:
+        if not self.spent:
+            return "ok"
+        if self.spent >= self.amount:
             return "full"
         return "high" if self.spent * 100 >= self.amount * _HIGH_PERCENT else "ok"
 

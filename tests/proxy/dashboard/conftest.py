@@ -1,0 +1,113 @@
+"""A ledger that holds what a test puts in it, and a real server that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from policy.decide import Standing
+from policy.model import Policy, Upstream
+from proxy import dashboard
+from proxy.access import Guard
+from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Page, Reservation
+from proxy.server import Server
+from proxy.settings import Settings
+from proxy.state import Sidecar
+
+TOKEN = "the-admin-token"
+
+
+@dataclass
+class Shelf:
+    """As much of the ledger's port as the dashboard may ask."""
+
+    held: dict[str, Agent] = field(default_factory=dict)
+    standing: dict[str, list[Standing]] = field(default_factory=dict)
+    rows: list[Action] = field(default_factory=list)
+    raised: list[Alert] = field(default_factory=list)
+    open: list[Reservation] = field(default_factory=list)
+    state: Health = field(default_factory=lambda: Health(True, "", 0, ""))
+
+    def agents(self) -> Sequence[Agent]:
+        return list(self.held.values())
+
+    def agent(self, agent_id: str) -> Agent | None:
+        return self.held.get(agent_id)
+
+    def agent_by_key(self, digest: str) -> Agent | None:
+        return next((agent for agent in self.held.values() if digest in agent.keys), None)
+
+    def standings(self, agent_id: str) -> Sequence[Standing]:
+        return self.standing.get(agent_id, [])
+
+    def reservations(self) -> Sequence[Reservation]:
+        return self.open
+
+    async def actions(self, query: ActionFilter) -> Page:
+        return Page(self.rows[: query.limit], None)
+
+    async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
+        return self.raised[:limit]
+
+    async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
+        assert list(group_by) == ["outcome"]
+        rows = [row for row in self.rows if since is None or row.created_at >= since]
+        outcomes = sorted({row.outcome for row in rows})
+        return [
+            {"outcome": outcome, "cost": 0, "actions": sum(row.count for row in rows if row.outcome == outcome)}
+            for outcome in outcomes
+        ]
+
+    def health(self) -> Health:
+        return self.state
+
+    async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
+        if agent_id not in self.held:
+            raise AgentUnknown("No agent has this id.")
+        self.held[agent_id] = replace(self.held[agent_id], **changes)
+        return self.held[agent_id]
+
+    async def acknowledge(self, alert_id: str) -> Alert | None:
+        for place, alert in enumerate(self.raised):
+            if alert.id == alert_id:
+                self.raised[place] = replace(alert, acknowledged_at=1)
+                return self.raised[place]
+        return None
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def sidecar(shelf: Shelf) -> Sidecar:
+    policy = Policy(hash="p", upstreams={"demo": Upstream("demo", "builtin:demo")})
+    policy_file = SimpleNamespace(rules=SimpleNamespace(policy=policy, warnings=()), error=None)
+    settings = Settings(Path("policy.yaml"), Path("data"), admin_token=TOKEN)
+    return Sidecar(settings, shelf, policy_file, metrics=None)
+
+
+@pytest.fixture
+async def client(sidecar: Sidecar) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser without JavaScript: it keeps cookies, and says its Origin with every form."""
+    server = Server(Guard(Starlette(routes=dashboard.routes(sidecar)), sidecar))
+    url = f"http://127.0.0.1:{await server.start()}"
+    async with httpx.AsyncClient(base_url=url, headers={"origin": url}) as client:
+        yield client
+    await server.shutdown(1.0)
+
+
+@pytest.fixture
+async def operator(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The same browser, signed in."""
+    answer = await client.post("/ui/sign-in", data={"token": TOKEN})
+    assert answer.status_code == 303
+    return client
