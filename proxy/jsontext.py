@@ -33,9 +33,13 @@ def loads(text: bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Compact ASCII JSON. A Decimal is written with all its digits and no exponent: ``0.000000001``, ``100``."""
+    """Compact ASCII JSON. A Decimal is written with its own digits: any amount of money without an exponent.
+
+    Raises RecursionError for what is nested too deep.
+    """
     if isinstance(value, Decimal):
-        return f"{value:f}"
+        # Beyond any amount an exponent stays one: 1e999999999 written out would fill the memory.
+        return f"{value:f}" if abs(value.adjusted()) < 30 else str(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{json.dumps(str(key))}:{dumps(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):

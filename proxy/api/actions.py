@@ -1,0 +1,169 @@
+"""Actions: report one, list, show with the arithmetic of its charge, export."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from policy.money import usd
+from proxy.access import refusal_response
+from proxy.api.fields import Fields, Query
+from proxy.api.resource import answer, own, principal_of, read_body
+from proxy.api.wire import ACTION_FIELDS, action_json, charge_json
+from proxy.denials import Refused, refused
+from proxy.jsontext import dumps
+from proxy.ledger.port import Action, ActionFilter, Call, Denial, IdempotencyConflict
+from proxy.state import Sidecar
+
+METADATA_MAX_BYTES = 16 * 1024
+PAGE_MAX = 1000
+EXPORT_CHUNK = 64 * 1024
+
+_REPORTED: tuple[Literal["success", "failure"], ...] = ("success", "failure")
+_OUTCOMES = ("success", "failure", "denied")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def report(sidecar: Sidecar, request: Request) -> Response:
+    """A self-reported action: decided upon as a proxied call is, with its cost as both estimate and charge.
+
+    Refused as the decision table says; 422 for an Idempotency-Key that came with another body, 409 while its first
+    call is in flight. A replayed answer is the first one again, and says so in `idempotency-replayed`.
+    """
+    body = await read_body(request)
+    fields = Fields(body)
+    target = fields.line("target")
+    call = Call(
+        agent_id=fields.line("agentId"),
+        action_type=fields.line("actionType"),
+        target=target,
+        upstream=target.partition(":")[0],
+        price=None,
+        estimate=fields.money("cost"),
+        policy_hash=sidecar.policy_file.rules.policy.hash,
+        metadata=fields.json_text("metadata", METADATA_MAX_BYTES),
+    )
+    outcome = fields.choice("outcome", _REPORTED)
+    idempotency = _idempotency(fields, request, body)
+    fields.done()
+    own(request, call.agent_id)
+    try:
+        recorded = await sidecar.ledger.record(call, outcome, idempotency)
+    except IdempotencyConflict as error:
+        status, code = (409, "idempotency_in_flight") if error.in_flight else (422, "idempotency_key_reused")
+        raise Refused(status, code, str(error)) from error
+    if recorded.action is not None:
+        response = answer(action_json(recorded.action), 201)
+    else:
+        assert recorded.denial is not None
+        response = refusal_response(_denied(recorded.denial, call))
+    if recorded.replayed:
+        response.headers["idempotency-replayed"] = "true"
+    elif recorded.action is not None:
+        sidecar.metrics.reported(recorded.action)
+    elif recorded.denial is not None:
+        sidecar.metrics.refused(recorded.denial.verdict.reason)
+    return response
+
+
+def _denied(denial: Denial, call: Call) -> Refused:
+    refusal = refused(denial.verdict, denial.agent, call.estimate, denial.action_id)
+    if denial.verdict.available is not None:
+        refusal.details["available"] = usd(denial.verdict.available)
+    return refusal
+
+
+def _idempotency(fields: Fields, request: Request, body: bytes) -> tuple[str, str] | None:
+    """The Idempotency-Key and the body's digest."""
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not 1 <= len(keys[0]) <= 255 or not all("!" <= char <= "~" for char in keys[0]):
+        fields.note("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters")
+    return keys[0], hashlib.sha256(body).hexdigest()
+
+
+async def listed(sidecar: Sidecar, request: Request) -> Response:
+    """A page, newest first. An agent sees its own."""
+    query = Query(request.query_params)
+    asked = ActionFilter(
+        agent_id=query.text("agentId") or principal_of(request).agent_id,
+        outcome=query.choice("outcome", _OUTCOMES),
+        since=query.time("since"),
+        until=query.time("until"),
+        limit=query.count("limit", 100, PAGE_MAX),
+        cursor=query.text("cursor", 1024),
+    )
+    query.done()
+    if asked.agent_id is not None:
+        own(request, asked.agent_id)
+    try:
+        page = await sidecar.ledger.actions(asked)
+    except ValueError as error:
+        query.note("cursor", str(error))
+        query.done()
+        raise
+    return answer({"items": [action_json(action) for action in page.items], "nextCursor": page.next_cursor})
+
+
+async def shown(sidecar: Sidecar, request: Request) -> Response:
+    action = await sidecar.ledger.action(request.path_params["id"])
+    if action is None or principal_of(request).agent_id not in (None, action.agent_id):
+        raise Refused(404, "not_found", "No action has this id.")
+    return answer(action_json(action) | {"charge": charge_json(action)})
+
+
+async def export(sidecar: Sidecar, request: Request) -> Response:
+    """All actions of a stretch of time, oldest first, streamed."""
+    query = Query(request.query_params)
+    form = query.choice("format", ("jsonl", "csv")) or "jsonl"
+    asked = ActionFilter(since=query.time("since"), until=query.time("until"))
+    query.done()
+    actions = sidecar.ledger.export(asked)
+    lines, media_type = (_csv(actions), "text/csv") if form == "csv" else (_jsonl(actions), "application/x-ndjson")
+    headers = {"cache-control": "no-store", "content-disposition": f'attachment; filename="actions.{form}"'}
+    return StreamingResponse(_chunks(lines), headers=headers, media_type=media_type)
+
+
+async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    held: list[str] = []
+    size = 0
+    async for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= EXPORT_CHUNK:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+async def _jsonl(actions: AsyncIterator[Action]) -> AsyncIterator[str]:
+    async for action in actions:
+        yield dumps(action_json(action)) + "\n"
+
+
+async def _csv(actions: AsyncIterator[Action]) -> AsyncIterator[str]:
+    row = io.StringIO()
+    writer = csv.writer(row)
+    writer.writerow(ACTION_FIELDS)
+    async for action in actions:
+        writer.writerow([_cell(value) for value in action_json(action).values()])
+        yield row.getvalue()
+        row.seek(0)
+        row.truncate()
+    yield row.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """Text that a spreadsheet would take for a formula gets a leading quote."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return dumps(value)

@@ -1,0 +1,219 @@
+"""Reading what a client sent. Problems are collected, and `done` tells all of them at once: 422, naming each field.
+
+A reader notes what is missing or wrong and answers a stand-in; nothing read may be used before `done`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from starlette.datastructures import QueryParams
+
+from policy.money import MoneyError, parse_usd
+from proxy.denials import Refused
+from proxy.jsontext import JsonError, dumps, loads
+
+TEXT_MAX = 128
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Option = TypeVar("_Option", bound=str)
+
+
+class Problems:
+    def __init__(self, names: Collection[str]) -> None:
+        self._unread = list(names)
+        self._problems: list[dict[str, str]] = []
+
+    def note(self, name: str, message: str) -> None:
+        self._problems.append({"field": name, "message": message})
+
+    def done(self) -> None:
+        """Raises Refused (422) with every problem, those of members that nobody read included."""
+        for name in self._unread:
+            self.note(_shown(name), "unknown")
+        if self._problems:
+            told = "; ".join(f"{problem['field']}: {problem['message']}" for problem in self._problems[:10])
+            raise Refused(422, "invalid", told, fields=self._problems)
+
+
+class Fields(Problems):
+    """The members of a JSON object."""
+
+    def __init__(self, body: bytes) -> None:
+        """Raises Refused: 400 for what is not JSON, 422 for what is not an object."""
+        try:
+            members = loads(body)
+        except JsonError as error:
+            raise Refused(400, "invalid_json", f"The body is not JSON: {error}.") from error
+        if not isinstance(members, dict):
+            raise Refused(422, "invalid", "The body must be a JSON object.")
+        self._members: Mapping[str, Any] = members
+        super().__init__(list(members))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def text(self, name: str, most: int = TEXT_MAX) -> str:
+        """1 to ``most`` characters, with no NUL and no lone surrogate."""
+        value = self._take(name)
+        if value is _MISSING:
+            return ""
+        if not isinstance(value, str):
+            self.note(name, "must be a string")
+        elif problem := _text_problem(value, most):
+            self.note(name, problem)
+        else:
+            return value
+        return ""
+
+    def line(self, name: str) -> str:
+        """Text that may stand in an id or a target: no control characters at all."""
+        value = self.text(name)
+        if not value.isprintable():
+            self.note(name, "must hold no control or invisible characters")
+        return value
+
+    def choice(self, name: str, options: tuple[_Option, ...]) -> _Option:
+        value = self._take(name)
+        for option in options:
+            if value == option:
+                return option
+        if value is not _MISSING:
+            self.note(name, f"must be one of {', '.join(options)}")
+        return options[0]
+
+    def flag(self, name: str) -> bool:
+        value = self._take(name)
+        if value is not _MISSING and not isinstance(value, bool):
+            self.note(name, "must be true or false")
+        return value is True
+
+    def money(self, name: str) -> int:
+        """USD as nano-dollars."""
+        value = self._take(name)
+        if value is _MISSING:
+            return 0
+        if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+            self.note(name, "must be a number of USD")
+            return 0
+        try:
+            return parse_usd(value)
+        except MoneyError as error:
+            self.note(name, str(error))
+            return 0
+
+    def money_or_null(self, name: str) -> int | None:
+        if self._members.get(name, _MISSING) is None:
+            self._take(name)
+            return None
+        return self.money(name)
+
+    def json_text(self, name: str, most: int) -> str | None:
+        """A string as it is, an object as its JSON, of at most so many bytes; None where it is null or left out."""
+        if self._members.get(name) is None:
+            self._unread = [other for other in self._unread if other != name]
+            return None
+        value = self._take(name)
+        if not isinstance(value, (str, dict)):
+            self.note(name, "must be a string or an object")
+            return None
+        try:
+            text = value if isinstance(value, str) else dumps(value)
+        except RecursionError:
+            self.note(name, "is nested too deep")
+            return None
+        problem = _text_problem(text, most) if text else None
+        if problem is None and len(text.encode()) > most:
+            problem = f"must have at most {most} bytes"
+        if problem:
+            self.note(name, problem)
+            return None
+        return text
+
+    def _take(self, name: str) -> Any:
+        if name not in self._members:
+            self.note(name, "missing")
+            return _MISSING
+        self._unread.remove(name)
+        return self._members[name]
+
+
+class Query(Problems):
+    """The parameters of a query; each may be left out, and none may stand twice."""
+
+    def __init__(self, params: QueryParams) -> None:
+        super().__init__(list(params.keys()))
+        self._params = params
+
+    def text(self, name: str, most: int = TEXT_MAX) -> str | None:
+        values = self._params.getlist(name)
+        if not values:
+            return None
+        self._unread.remove(name)
+        problem = "stands twice" if len(values) > 1 else _text_problem(values[0], most)
+        if problem:
+            self.note(name, problem)
+            return None
+        return values[0]
+
+    def choice(self, name: str, options: tuple[_Option, ...]) -> _Option | None:
+        value = self.text(name)
+        for option in options:
+            if value == option:
+                return option
+        if value is not None:
+            self.note(name, f"must be one of {', '.join(options)}")
+        return None
+
+    def choices(self, name: str, options: Collection[str]) -> list[str]:
+        """Several of the options, between commas."""
+        value = self.text(name)
+        chosen = value.split(",") if value else []
+        if not set(chosen) <= set(options) or len(set(chosen)) != len(chosen):
+            self.note(name, f"must be some of {', '.join(options)}, each once, between commas")
+            return []
+        return chosen
+
+    def count(self, name: str, default: int, most: int) -> int:
+        value = self.text(name)
+        if value is None:
+            return default
+        if value.isascii() and value.isdigit() and len(value) < 10 and 1 <= int(value) <= most:
+            return int(value)
+        self.note(name, f"must be a whole number from 1 to {most}")
+        return default
+
+    def time(self, name: str) -> int | None:
+        """ISO 8601, a moment or a date (its first moment), of UTC unless it says its offset; as unix ms."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            self.note(name, "must be a date or a moment in ISO 8601, as 2026-11-22 or 2026-11-22T19:30:00Z")
+            return None
+        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+
+
+_MISSING: Any = object()
+
+
+def _text_problem(value: str, most: int) -> str | None:
+    if not 1 <= len(value) <= most:
+        return f"must have 1 to {most} characters"
+    if "\0" in value:
+        return "must not hold NUL"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "must be well-formed Unicode"
+    return None
+
+
+def _shown(name: str) -> str:
+    """An unknown member's name, which may be anything, as it can be told."""
+    return name[:TEXT_MAX].encode("ascii", "backslashreplace").decode()

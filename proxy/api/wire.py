@@ -1,0 +1,154 @@
+"""What the API answers, as JSON-able values: camelCase, USD as exact Decimals, times in ISO 8601 of UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Context, Decimal
+from typing import Any
+
+from policy.decide import Standing
+from policy.model import Rates
+from policy.money import NANO, usd
+from policy.pricing import Item, charge, dump_rates, itemize, load_rates
+from policy.units import unit_of
+from proxy.denials import iso
+from proxy.ledger.port import Action, Agent, Alert, Ledger, Reservation
+
+_EXACT = Context(prec=80)
+
+
+def usd_or_null(nano: int | None) -> Decimal | None:
+    return None if nano is None else usd(nano)
+
+
+def iso_or_null(at_ms: int | None) -> str | None:
+    return None if at_ms is None else iso(at_ms)
+
+
+def rates_json(rates: Rates) -> dict[str, Any]:
+    """As the policy writes them: USD by key, or ``base`` and ``tiers`` of [above this many input_tokens, USD]."""
+    return {key: _numbers(written) for key, written in dump_rates(rates).items()}
+
+
+def _numbers(written: Any) -> Any:
+    if isinstance(written, str):
+        return Decimal(written)
+    return {"base": Decimal(written["base"]), "tiers": [[start, Decimal(rate)] for start, rate in written["tiers"]]}
+
+
+def agent_json(ledger: Ledger, agent: Agent) -> dict[str, Any]:
+    """The agent, with its own month's standing."""
+    month = ledger.standings(agent.id)[0]
+    return {
+        "id": agent.id,
+        "name": agent.name,
+        "role": agent.role,
+        "ownerId": agent.owner_id,
+        "monthlyBudget": usd(agent.monthly_budget),
+        "perActionLimit": usd_or_null(agent.per_action_limit),
+        "status": agent.status,
+        "pausedReason": agent.paused_reason,
+        "autoResume": agent.auto_resume,
+        "createdAt": iso(agent.created_at),
+        "currentSpend": usd(month.spent),
+        "reserved": usd(month.reserved),
+        "budgetRemaining": usd(max(0, agent.monthly_budget - month.spent - month.reserved)),
+    }
+
+
+def budgets_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """Every budget that counts an agent's calls, in its running period; ``available`` is never below 0."""
+    return [
+        {
+            "name": standing.budget.name,
+            "group": standing.group,
+            "period": standing.budget.period,
+            "mode": standing.budget.mode,
+            "amount": usd(standing.budget.amount),
+            "spent": usd(standing.spent),
+            "reserved": usd(standing.reserved),
+            "available": usd(max(0, standing.budget.amount - standing.spent - standing.reserved)),
+            "resetsAt": None if standing.budget.period == "total" else iso(standing.span.end_ms),
+        }
+        for standing in standings
+    ]
+
+
+def action_json(action: Action) -> dict[str, Any]:
+    return {
+        "id": action.id,
+        "agentId": action.agent_id,
+        "actionType": action.action_type,
+        "target": action.target,
+        "cost": usd(action.cost),
+        "outcome": action.outcome,
+        "metadata": action.metadata,
+        "createdAt": iso(action.created_at),
+        "count": action.count,
+        "reason": action.reason,
+        "budget": action.budget,
+        "reserved": usd_or_null(action.reserved),
+        "usage": action.usage,
+        "price": action.price,
+        "upstreamStatus": action.upstream_status,
+        "durationMs": action.duration_ms,
+        "unconfirmed": action.unconfirmed,
+        "flags": action.flags,
+        "softened": action.softened,
+    }
+
+
+ACTION_FIELDS = tuple(action_json(Action("", "", "", "", 0, "success", 0)))
+
+
+def charge_json(action: Action) -> dict[str, Any]:
+    """How the charge came about: its items, their sum rounded up once, and what was charged (the two differ where the
+    reservation was charged, or nothing was)."""
+    rates = load_rates(action.rates)
+    return {
+        "items": [_item_json(item) for item in itemize(rates, action.usage)],
+        "total": usd(charge(rates, action.usage)),
+        "reserved": usd_or_null(action.reserved),
+        "charged": usd(action.cost),
+        "ending": action.ending,
+        "policyHash": action.policy_hash,
+    }
+
+
+def _item_json(item: Item) -> dict[str, Any]:
+    """``rate`` USD for every ``per`` units, as the rate's key in the policy says it; ``amount`` exact, not rounded."""
+    per = unit_of(item.key)[1]
+    return {
+        "usage": item.usage,
+        "quantity": item.quantity,
+        "key": item.key,
+        "rate": _quotient(Decimal(item.nano * per), item.per * NANO),
+        "per": per,
+        "amount": _quotient(_EXACT.multiply(item.quantity, item.nano), item.per * NANO),
+    }
+
+
+def _quotient(amount: Decimal, divisor: int) -> Decimal:
+    return _EXACT.divide(amount, divisor).normalize(_EXACT)
+
+
+def alert_json(alert: Alert) -> dict[str, Any]:
+    return {
+        "id": alert.id,
+        "agentId": alert.agent_id,
+        "type": alert.type,
+        "message": alert.message,
+        "createdAt": iso(alert.created_at),
+        "acknowledgedAt": iso_or_null(alert.acknowledged_at),
+    }
+
+
+def reservation_json(reservation: Reservation, now_ms: int) -> dict[str, Any]:
+    return {
+        "actionId": reservation.action_id,
+        "agentId": reservation.agent_id,
+        "target": reservation.target,
+        "reserved": usd(reservation.reserved),
+        "createdAt": iso(reservation.created_at),
+        "ageMs": max(0, now_ms - reservation.created_at),
+    }
