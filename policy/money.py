@@ -8,6 +8,7 @@ from decimal import Decimal
 NANO = 1_000_000_000
 MAX_USD = 1_000_000_000
 
+_FINEST = Decimal("0.000000001")
 _PLAIN = re.compile(r"\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -39,10 +40,10 @@ def parse_usd(value: str | int | Decimal) -> int:
         raise MoneyError(_RANGE)
     if isinstance(value, int):
         return value * NANO
-    nano = value.scaleb(9)
-    if nano != nano.to_integral_value():
+    exact = value.quantize(_FINEST)  # rounds to the digits asked for, whatever the number's length; scaleb would not
+    if exact != value:
         raise MoneyError(_TOO_FINE)
-    return int(nano)
+    return int(exact.scaleb(9))
 
 
 _RANGE = f"an amount of USD must not exceed {MAX_USD}"

@@ -34,17 +34,27 @@ def span(period: PeriodName, at_ms: int, zone: ZoneInfo) -> Span:
         start = at_ms // length * length
         return Span(start, start + length)
     local = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(zone)
-    first = datetime(local.year, local.month, local.day)  # noqa: DTZ001 (a local calendar day, placed by _ms)
+    today = datetime(local.year, local.month, local.day)  # noqa: DTZ001 (a local calendar day, placed by _ms)
+    found = _calendar(period, today, zone)
+    # Clocks put back over midnight show yesterday's date again; the periods still adjoin, so it is the one beside.
+    if at_ms < found.start_ms:
+        return _calendar(period, today - timedelta(days=1), zone)
+    if at_ms >= found.end_ms:
+        return _calendar(period, today + timedelta(days=1), zone)
+    return found
+
+
+def _calendar(period: PeriodName, day: datetime, zone: ZoneInfo) -> Span:
     if period == "day":
-        then = first + timedelta(days=1)
+        first, then = day, day + timedelta(days=1)
     elif period == "week":
-        first -= timedelta(days=first.weekday())
+        first = day - timedelta(days=day.weekday())
         then = first + timedelta(days=7)
     elif period == "month":
-        first = first.replace(day=1)
+        first = day.replace(day=1)
         then = (first + timedelta(days=32)).replace(day=1)
     else:
-        first = first.replace(month=1, day=1)
+        first = day.replace(month=1, day=1)
         then = first.replace(year=first.year + 1)
     return Span(_ms(first, zone), _ms(then, zone))
 
