@@ -15,6 +15,7 @@ from policy.money import MAX_USD, NANO
 from policy.pricing import Quantity, charge, nano_at
 from policy.units import DIMENSIONS
 
+_TOKEN_KINDS: Final = frozenset(kind for kind, its in DIMENSIONS.items() if its["family"] == "tokens")
 _BYTES_PER_TOKEN: Final = 3
 _OVERHEAD_TOKENS: Final = 80  # what a provider wraps around the messages
 _TOOLS_TOKENS: Final = 700  # its instructions for calling tools; Anthropic's longest are 530
@@ -74,9 +75,10 @@ def estimate(price: Price, rates: Rates, request: RequestFacts) -> Estimate:
     for rate in rates:
         if rate.usage == "input_characters":
             usage.setdefault(rate.usage, request.body_bytes)
-    if any(DIMENSIONS.get(rate.usage, {}).get("family") == "tokens" for rate in rates):
+    if any(rate.usage in _TOKEN_KINDS for rate in rates):
         usage.update(_input(rates, request, body, stated.get("input_tokens", 0)))
-        usage.update(_output(rates, request.path, body, stated.get("output_tokens", _OUTPUT_TOKENS)))
+        unstated = stated.get("output_tokens", _OUTPUT_TOKENS)
+        usage.update(_output(rates, request.path, body, unstated, usage["input_tokens"]))
     return Estimate(usage, min(charge(rates, usage), _NANO_MAX))
 
 
@@ -107,7 +109,9 @@ def _writes(path: str, found: Media) -> tuple[str, ...]:
     return ()
 
 
-def _output(rates: Rates, path: str, body: dict[str, Any], unstated: Quantity) -> dict[str, Quantity]:
+def _output(
+    rates: Rates, path: str, body: dict[str, Any], unstated: Quantity, input_tokens: Quantity
+) -> dict[str, Quantity]:
     fields = next((fields for ends, fields in _CEILINGS if path.endswith(ends)), _ANY_CEILING)
     if fields is None:
         return {}
@@ -120,7 +124,7 @@ def _output(rates: Rates, path: str, body: dict[str, Any], unstated: Quantity) -
         kinds.append("output_audio_tokens")
     if not modalities or "image" in modalities:
         kinds.append("output_image_tokens")
-    return {"output_tokens": tokens, _dearest(rates, kinds, "output_tokens", 0): tokens}
+    return {"output_tokens": tokens, _dearest(rates, kinds, "output_tokens", input_tokens): tokens}
 
 
 def _choices(path: str, configs: list[dict[str, Any]]) -> int:
@@ -141,12 +145,12 @@ def _modalities(configs: list[dict[str, Any]]) -> set[str]:
 
 def _dearest(rates: Rates, kinds: tuple[str, ...] | list[str], base: str, tokens: Quantity) -> str:
     """The kind, of those that can apply, whose tokens cost most in a call of so many input tokens."""
-    dearest, highest = base, Fraction(-1)
+    dearest, highest, per = base, -1, 1
     for rate in rates:
         if rate.usage == base or rate.usage in kinds:
-            cost = Fraction(nano_at(rate, tokens), rate.per)
-            if cost > highest:
-                dearest, highest = rate.usage, cost
+            nano = nano_at(rate, tokens)
+            if nano * per > highest * rate.per:
+                dearest, highest, per = rate.usage, nano, rate.per
     return dearest
 
 
