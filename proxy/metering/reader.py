@@ -1,0 +1,258 @@
+"""Usage readers: a copy of an answer's bytes in, what it used out. One for each way an answer comes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from policy.model import UsageSource
+from proxy.metering.base import Metered, Tally, Usage, UsageReader
+from proxy.metering.decode import Decoder, Undecodable
+from proxy.metering.formats import FORMATS, told_by_path
+from proxy.metering.quantities import QUANTITY_MAX, Unreadable, document_of
+from proxy.metering.sources import Sources
+from proxy.metering.sse import Event, EventSplitter
+
+BODY_MAX = 32 * 1024 * 1024
+LARGE = 1024 * 1024  # bytes of JSON (embeddings) whose end is read first: parsing it all would hold up other calls
+TAIL = 64 * 1024
+
+_TRIES_MAX = 8
+
+
+def reader_for(
+    meter: str | None,
+    path: str,
+    status: int,
+    content_type: str,
+    content_encoding: str,
+    sources: tuple[UsageSource, ...] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    request_body: Any = None,
+) -> UsageReader:
+    """The reader of one answer. ``meter`` None: told by the path. ``headers`` are the answer's, ``request_body`` is
+    the request's parsed JSON: what ``sources`` may name.
+    """
+    promised = told_by_path(path)
+    make_tally = FORMATS.get(meter or promised or "")
+    account = Account(
+        tally=make_tally() if make_tally else None,
+        sources=Sources(sources, headers, request_body),
+        promised=promised is not None,
+        failed=status >= 400,
+    )
+    kind = content_type.partition(";")[0].strip().lower()
+    reader: UsageReader
+    if not account.keys:
+        return UnreadBody(account)
+    if kind == "text/event-stream":
+        reader = StreamReader(account)
+    elif not kind or "json" in kind or kind.startswith("text/"):
+        reader = BodyReader(account)
+    else:
+        return UnreadBody(account)
+    if content_encoding.strip().lower() in ("", "identity"):
+        return reader
+    try:
+        return DecodingReader(reader, Decoder(content_encoding), account)
+    except Undecodable:
+        account.unreadable = True
+        return UnreadBody(account)
+
+
+class Account:
+    """What one answer said it used: by its wire format, and by its rule's own sources. ``promised``: an answer to this
+    path has usage in its wire format, or what it used is not known.
+    """
+
+    def __init__(self, tally: Tally | None, sources: Sources, *, promised: bool, failed: bool) -> None:
+        self.tally = tally
+        self.sources = sources
+        self.keys = ((tally.key,) if tally else ()) + sources.keys
+        self.unreadable = False
+        self.broken = False  # no more can be read, though there was more
+        self._required = tally is not None and promised
+        self._failed = failed
+        self._final = False
+        self._flags: list[str] = []
+
+    def read(self, document: Any) -> bool:
+        """Whether the document told the answer's final usage."""
+        if not isinstance(document, dict):
+            return False
+        self.sources.read(document)
+        told = self.tally is not None and self.tally.read(document)
+        self._final = self._final or told
+        return told
+
+    def stream_error(self) -> None:
+        self._final = False
+        self.flag("stream_error")
+
+    def flag(self, name: str) -> None:
+        if name not in self._flags:
+            self._flags.append(name)
+
+    def metered(self) -> Metered:
+        usage, final = self._usage()
+        if usage is not None and any(quantity > QUANTITY_MAX for quantity in usage.values()):
+            self.flag("usage_clamped")
+            usage = {unit: min(quantity, QUANTITY_MAX) for unit, quantity in usage.items()}
+        if usage and not any(usage.values()):
+            self.flag("usage_zero")
+        if usage is None and self.unreadable and not self._failed:
+            self.flag("unreadable")
+        partial = usage is not None and (self.broken or not final)
+        return Metered(usage, self.tally.model if self.tally else None, partial, tuple(self._flags))
+
+    def _usage(self) -> tuple[Usage | None, bool]:
+        """What all told together (None: one that has to didn't), and whether that is the last word."""
+        try:
+            told = self.tally.usage() if self.tally else None
+            own = self.sources.usage()
+        except Unreadable:
+            self.unreadable = True
+            return None, False
+        if own is None:
+            return None, False
+        if told is not None:
+            return {**told, **own}, self._final
+        # What the request alone says is not what a failed answer used.
+        known = own and not self._required and (self.sources.said_by_answer or not self._failed)
+        return (own, True) if known else (None, False)
+
+
+class UnreadBody:
+    """For an answer whose body says nothing that is asked for, or nothing that can be read."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def feed(self, chunk: bytes) -> None:
+        """Nothing is kept."""
+
+    def finish(self) -> Metered:
+        return self._account.metered()
+
+
+class BodyReader:
+    """One JSON document: kept whole up to BODY_MAX, of a larger one only its end."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._kept = bytearray()
+        self._cut = False
+
+    def feed(self, chunk: bytes) -> None:
+        self._kept += chunk
+        if len(self._kept) > (2 * TAIL if self._cut else BODY_MAX):
+            self._cut = True
+            del self._kept[:-TAIL]
+
+    def finish(self) -> Metered:
+        if self._kept:
+            document = self._document()
+            self._account.unreadable = document is None
+            self._account.read(document)
+            self._kept.clear()
+        return self._account.metered()
+
+    def _document(self) -> Any:
+        sourced = bool(self._account.sources.keys)
+        document = None
+        if len(self._kept) > LARGE and not sourced:
+            document = self._end()
+        if document is None and not self._cut:
+            document = document_of(self._kept, exact=sourced)
+        return self._end() if document is None else document
+
+    def _end(self) -> Any:
+        """The end of the document, from its usage on: `{"usage": …` parses with it only if usage is a key of the
+        outermost object. So it is found behind megabytes of vectors, or what is nested too deep to follow.
+        """
+        if self._account.tally is None:
+            return None
+        key = _quoted(self._account.tally.key)
+        tail = bytes(self._kept[-TAIL:])
+        at = len(tail)
+        for _ in range(_TRIES_MAX):
+            at = tail.rfind(key, 0, at)
+            if at < 0:
+                return None
+            document = document_of(b"{" + tail[at:])
+            if document is not None:
+                return document
+        return None
+
+
+class StreamReader:
+    """Server-sent events. Only those that may carry usage, or an error, are parsed."""
+
+    def __init__(self, account: Account) -> None:
+        self.splitter = EventSplitter()
+        self._account = account
+        self._exact = bool(account.sources.keys)
+        keys = [_quoted(key) for key in account.keys]
+        self._marks = (*keys, b"error")
+        stated = b"|".join(map(re.escape, keys))
+        self._telling = re.compile(rb'(?:%s)\s*:\s*[^\sn]|"error"\s*:\s*\{|"type"\s*:\s*"error"' % stated)
+
+    def feed(self, chunk: bytes) -> None:
+        for event in self.splitter.feed(chunk):
+            self.read(event)
+
+    def read(self, event: Event) -> Any:
+        """Take one event into account; its JSON, or None where it had no need to be parsed."""
+        if not event.whole:
+            self._account.flag("event_skipped")
+            return None
+        for mark in self._marks:
+            if mark in event.raw:
+                break
+        else:
+            return None
+        name, data = event.fields()
+        if name != b"error" and not self._telling.search(data):
+            return None
+        document = document_of(data, exact=self._exact)
+        if not self._account.read(document) and (name == b"error" or _is_error(document)):
+            self._account.stream_error()
+        elif document is None:
+            self._account.unreadable = True
+        return document
+
+    def finish(self) -> Metered:
+        self.read(Event(self.splitter.rest()))
+        return self._account.metered()
+
+
+class DecodingReader:
+    """Undoes the Content-Encoding of the copy that another reader reads."""
+
+    def __init__(self, reader: UsageReader, decoder: Decoder, account: Account) -> None:
+        self._reader = reader
+        self._decoder = decoder
+        self._account = account
+
+    def feed(self, chunk: bytes) -> None:
+        if self._account.broken:
+            return
+        try:
+            for piece in self._decoder.feed(chunk):
+                self._reader.feed(piece)
+        except Undecodable:
+            self._account.broken = True
+            self._account.unreadable = True
+
+    def finish(self) -> Metered:
+        return self._reader.finish()
+
+
+def _quoted(key: str) -> bytes:
+    return json.dumps(key).encode()
+
+
+def _is_error(document: Any) -> bool:
+    return isinstance(document, dict) and (isinstance(document.get("error"), dict) or document.get("type") == "error")
