@@ -30,6 +30,11 @@ def exceeded_message(budget: Budget, group: str, span: Span, spent: int, estimat
     return f"{name(budget, group)} {verb}: {_spent(budget, span, spent)}; {call}"
 
 
+def paused_reason(budget: Budget, span: Span, spent: int) -> str:
+    """``budget_exceeded: monthly_budget, $98.00 of $100.00 spent in the month from 2026-11-01``."""
+    return f"budget_exceeded: {budget.name}, {_spent(budget, span, spent)}"
+
+
 def overrun_message(agent_id: str, target: str, reserved: int, charge: int) -> str:
     over = format_usd(charge - reserved)
     return f"{agent_id}: {target} cost {format_usd(charge)}, {over} above its reservation of {format_usd(reserved)}"

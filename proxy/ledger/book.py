@@ -188,8 +188,9 @@ class Book:
                 self._rearm(MONTHLY_BUDGET, agent.id)
         for key in agent.keys:
             self.keys[key] = agent.id
-        if agent.status == "active":
-            self.pauses.pop(agent.id, None)
+        pause = self.pauses.get(agent.id)
+        if pause is not None and pause.reason != agent.paused_reason:  # lifted, or now the operator's own
+            del self.pauses[agent.id]
         self.agents[agent.id] = agent
 
     def _policy(self, entry: Entry) -> None:

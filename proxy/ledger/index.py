@@ -75,7 +75,7 @@ class Index:
         self._loop = loop
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._work = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="index-read")
@@ -113,7 +113,7 @@ class Index:
             raise LedgerUnavailable(f"the read index failed: {error}") from error
 
     async def close(self) -> None:
-        self._closing = True
+        self._closing.set()
         self._work.set()
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._pool.shutdown)
@@ -187,12 +187,12 @@ class Index:
 
     # -- following, in the thread --------------------------------------------------------------------------------------
     def _follow_forever(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             self._work.wait()
             self._work.clear()
             self.failure = None
             try:
-                while not self._closing and self._place.seq < self._target.seq:
+                while not self._closing.is_set() and self._place.seq < self._target.seq:
                     self._follow()
                     self._tell()
             except _Foreign:
@@ -205,7 +205,7 @@ class Index:
                 if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                     self._path.unlink(missing_ok=True)  # damaged, where a full disk is not: a restart makes it anew
                 log.error("%s", self.failure)
-                self._tell()
+            self._tell()  # even if nothing was left to do: one may have begun to wait just before
 
     def _tell(self) -> None:
         if self._waiters:

@@ -189,7 +189,7 @@ class Journal:
                     if self.failure is None and self.synced is not self.tip:
                         self._sync()
                 except OSError as error:
-                    # Never tried again: the kernel may have dropped the pages, and a second fsync would tell us nothing.
+                    # Never tried again: the kernel may have dropped the pages, and a second fsync would succeed.
                     self._fail(f"syncing the journal failed: {error.strerror}")
             if self._waiters:
                 self._loop.call_soon_threadsafe(self._release)

@@ -119,7 +119,7 @@ def spent(db: sqlite3.Connection, since: int, until: int) -> tuple[int, list[Spe
         rows = db.execute(sql, (since, until)).fetchall()
     finally:
         db.execute("COMMIT")
-    return seq, [Spent(*kind, _cost(dollars, rest)) for *kind, dollars, rest in rows]
+    return seq, [Spent._make((*row[:5], _cost(row[5], row[6]))) for row in rows]
 
 
 def answer(db: sqlite3.Connection, agent_id: str, key: str, now: int) -> tuple[str, Recorded] | None:

@@ -26,9 +26,11 @@ _CHUNK = 1 << 20
 
 
 class Recovered(NamedTuple):
+    """``damage`` tells of each tail that was set aside."""
+
     book: Book
     mark: Mark
-    warnings: tuple[str, ...]
+    damage: tuple[str, ...]
 
 
 class Damage(Exception):
@@ -89,12 +91,12 @@ def _read(line: bytes) -> tuple[Entry, str]:
 def recover(data: Path) -> Recovered:
     """The book at the end of the journal, and that end. Blocks; raises LedgerDamaged and OSError.
 
-    A damaged tail past what was synced is moved to `journal/damaged-….jsonl` and told of in ``warnings``.
+    A damaged tail past what was synced is moved to `journal/damaged-….jsonl` and told of.
     """
     folder = folder_of(data)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    warnings: list[str] = []
-    checkpoint = _checkpoint(data, warnings)
+    damages: list[str] = []
+    checkpoint = _checkpoint(data)
     synced = _synced(folder, checkpoint)
     while True:
         kept = months(folder)
@@ -104,7 +106,7 @@ def recover(data: Path) -> Recovered:
                 f"{file_of(folder, synced.month).name} is missing: it was synced to byte {synced.offset}"
             )
         if not month:
-            return Recovered(Book(), Mark(), tuple(warnings))
+            return Recovered(Book(), Mark(), tuple(damages))
         path = file_of(folder, month)
         start, book = Mark(month), Book()
         if checkpoint is not None and checkpoint.mark.month == month:
@@ -122,23 +124,22 @@ def recover(data: Path) -> Recovered:
         except Damage as damage:
             if (month, damage.offset) < (synced.month, synced.offset):
                 raise LedgerDamaged(f"the journal is damaged where it was synced: {damage}") from damage
-            warnings.append(_set_aside(damage))
+            damages.append(_set_aside(damage))
         if (month, mark.offset) < (synced.month, synced.offset):
             raise LedgerDamaged(
                 f"{path.name}, line {_line_number(path, mark.offset)}, byte {mark.offset}: the file ends here, "
                 f"but was synced to byte {synced.offset}"
             )
         if mark.offset:
-            return Recovered(book, mark, tuple(warnings))
+            return Recovered(book, mark, tuple(damages))
         path.unlink()  # nothing whole was written to it
 
 
-def _checkpoint(data: Path, warnings: list[str]) -> Checkpoint | None:
+def _checkpoint(data: Path) -> Checkpoint | None:
     try:
         return desk.read(data)
     except (ValueError, KeyError, TypeError) as error:
         log.warning("the desk can't be read and is rebuilt from the journal: %s", error)
-        warnings.append("the desk could not be read and was rebuilt from the journal")
         return None
 
 

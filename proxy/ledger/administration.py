@@ -1,0 +1,177 @@
+"""Agents, and the policy in force, on the embedded engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from policy.decide import Standing
+from policy.model import Policy
+from policy.periods import Span
+from proxy.ledger import queries
+from proxy.ledger.entries import Entry
+from proxy.ledger.ids import new_id
+from proxy.ledger.opening import policy_entry, spent_by
+from proxy.ledger.port import Action, Agent, AgentUnknown, Alert, Health, LedgerError, LedgerUnavailable, ManagedField
+from proxy.ledger.queries import Spent
+from proxy.ledger.reading import Reading
+from proxy.ledger.rulebook import Rulebook
+from proxy.ledger.store import Store
+
+_CHANGEABLE = frozenset(Agent.__dataclass_fields__) - {"id", "created_at", "managed"}
+
+
+class Administration(Reading):
+    """``_rules`` is the snapshot in force: None until a policy is used, and then nothing can be authorized."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._rules: Rulebook | None = None
+        # The policy file's keys, hashed, and whose they are: in memory only.
+        self._file_keys: dict[str, str] = {}
+        self._file_key_of: dict[str, str] = {}
+        self._using = asyncio.Lock()
+
+    async def use(self, policy: Policy) -> None:
+        async with self._using:
+            store, rules = self._store, Rulebook(policy)
+            opens, spent = await self._spent(rules)
+            entry = policy_entry(store.book, rules, opens, spent, store.now())
+            seq = store.commit(entry) if entry is not None else 0
+            self._rules = rules
+            self._file_key_of = {spec.id: _digest(spec.key) for spec in policy.agents.values() if spec.key is not None}
+            self._file_keys = {digest: agent_id for agent_id, digest in self._file_key_of.items()}
+            await self._durable(seq)
+
+    async def _spent(self, rules: Rulebook) -> tuple[dict[str, Span], dict[Span, list[Spent]]]:
+        """The budgets to open, and what was spent in their periods, as of this moment of the loop.
+
+        The index is asked in a thread while calls go on being settled: those it had not seen are on the tape.
+        """
+        store = self._store
+        while True:
+            opens = rules.opens(store.book, store.now())
+            spent: dict[Span, list[Spent]] = {}
+            seen: dict[Span, int] = {}
+            tape: list[tuple[int, Action]] = []
+            store.tape = tape
+            try:
+                for span in set(opens.values()):
+                    await store.index.reach(store.journal.tip)
+                    query = partial(queries.spent, since=span.start_ms, until=span.end_ms)
+                    seen[span], spent[span] = await store.index.read(query)
+            finally:
+                store.tape = None
+            if opens != rules.opens(store.book, store.now()):
+                continue  # a period ended while we asked
+            for span, rows in spent.items():
+                rows += [
+                    spent_by(action)
+                    for seq, action in tape
+                    if seq > seen[span] and span.start_ms <= action.created_at < span.end_ms
+                ]
+            return opens, spent
+
+    async def _durable(self, seq: int) -> None:
+        if self._rules is not None and self._rules.policy.durability == "strict":
+            await self._store.journal.durable(seq)
+
+    # -- agents --------------------------------------------------------------------------------------------------------
+    def agent(self, agent_id: str) -> Agent | None:
+        agent = self._store.book.agents.get(agent_id)
+        return agent and self._view(agent)
+
+    def agent_by_key(self, digest: str) -> Agent | None:
+        agent_id = self._file_keys.get(digest) or self._store.book.keys.get(digest)
+        agent = self.agent(agent_id) if agent_id is not None else None
+        return None if agent is None or agent.archived else agent
+
+    def agents(self) -> Sequence[Agent]:
+        held = (agent for agent in self._store.book.agents.values() if not agent.archived)
+        return [self._view(agent) for agent in sorted(held, key=lambda agent: agent.created_at)]
+
+    def _view(self, agent: Agent) -> Agent:
+        """The agent with the policy file's key among its own."""
+        digest = self._file_key_of.get(agent.id)
+        return replace(agent, keys=(*agent.keys, digest)) if digest is not None else agent
+
+    async def create_agent(self, agent: Agent) -> Agent:
+        store = self._store
+        at = store.now()
+        made = replace(agent, id=agent.id or new_id("agt", at), created_at=agent.created_at or at)
+        if made.id in store.book.agents:
+            raise LedgerError(f"there is already an agent {made.id}")
+        seq = store.commit(Entry("agent", at, agents=(made,)))
+        await self._durable(seq)
+        return self._view(made)
+
+    async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
+        store = self._store
+        agent = store.book.agents.get(agent_id)
+        if agent is None or (agent.archived and changes.get("archived") is not False):
+            raise AgentUnknown(f"no agent {agent_id}")
+        changed = replace(agent, **self._checked(agent, changes))
+        if changed != agent:
+            seq = store.commit(Entry("agent", store.now(), agents=(changed,)))
+            await self._durable(seq)
+        return self._view(changed)
+
+    def _checked(self, agent: Agent, changes: Mapping[str, Any]) -> dict[str, Any]:
+        unknown = changes.keys() - _CHANGEABLE
+        if unknown:
+            raise LedgerError(f"not a field of an agent that can change: {', '.join(sorted(unknown))}")
+        managed = sorted(name for name in changes if name in agent.managed or (name == "archived" and agent.managed))
+        if managed:
+            raise ManagedField(f"the policy file manages {', '.join(managed)} of agent {agent.id}")
+        checked = dict(changes)
+        if checked.get("status") == "active":
+            checked["paused_reason"] = None
+        elif checked.get("status") == "paused":
+            checked.setdefault("paused_reason", "paused by operator")
+        if "keys" in checked:
+            checked["keys"] = tuple(digest for digest in checked["keys"] if digest not in self._file_keys)
+        return checked
+
+    def standings(self, agent_id: str) -> Sequence[Standing]:
+        agent = self._store.book.agents.get(agent_id)
+        if agent is None or self._rules is None:
+            return ()
+        return self._rules.standings_of(self._store.book, agent, self._store.now())
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+    async def acknowledge(self, alert_id: str) -> Alert | None:
+        store = self._store
+        alert = store.book.alerts.get(alert_id)
+        if alert is None:
+            await store.caught_up()
+            alert = await store.index.read(partial(queries.alert, alert_id=alert_id))
+        if alert is None or alert.acknowledged_at is not None:
+            return alert
+        at = store.now()
+        await self._durable(store.commit(Entry("acknowledge", at, id=alert_id)))
+        return replace(alert, acknowledged_at=at)
+
+    def health(self) -> Health:
+        store = self._store
+        why = store.journal.failure or store.disk_low or ("" if self._rules else "no policy is in force yet")
+        return Health(not why, why, store.journal.tip.seq, store.journal.tip.head, store.warnings())
+
+    def _admitting(self) -> Rulebook:
+        """The rules to admit by. Raises LedgerUnavailable."""
+        why = self._store.journal.failure or self._store.disk_low
+        if why is not None:
+            raise LedgerUnavailable(why)
+        if self._rules is None:
+            raise LedgerUnavailable("no policy is in force yet")
+        return self._rules
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()

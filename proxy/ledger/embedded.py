@@ -1,0 +1,340 @@
+"""The embedded engine: one process, one data folder. The line is here; agents, rules and reads are in its bases.
+
+A change is decided against the book, written to the journal as one line, and applied to the book, with no await
+between: so nothing comes between deciding and reserving, and the book is never ahead of the journal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from policy.decide import TRANSIENT, Count, Decision, Standing, Verdict, decide
+from proxy.ledger import notices, queries
+from proxy.ledger.administration import Administration
+from proxy.ledger.entries import Entry, Hold, Idempotency, Kind, Notice
+from proxy.ledger.ids import new_id
+from proxy.ledger.index import IDEMPOTENCY_MS
+from proxy.ledger.port import (
+    Action,
+    Admission,
+    Agent,
+    AgentUnknown,
+    Call,
+    Denial,
+    Ending,
+    IdempotencyConflict,
+    NotOpen,
+    Recorded,
+    Settlement,
+)
+from proxy.ledger.repeats import kind_of
+from proxy.ledger.rulebook import Rulebook, holds_of, limits_of
+from proxy.ledger.store import Store
+
+
+class _Judged(NamedTuple):
+    """A call held against the book at one moment."""
+
+    agent: Agent
+    standings: list[Standing]
+    counts: list[Count]
+    decision: Decision
+    at: int
+
+
+class _Answer(NamedTuple):
+    """What an Idempotency-Key was answered, until the index has it."""
+
+    digest: str
+    at: int
+    seq: int
+    recorded: Recorded
+
+
+class EmbeddedLedger(Administration):
+    """The port on a journal, a TinyDB desk and a sqlite index; `open_embedded` makes one."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._answers: dict[tuple[str, str], _Answer] = {}
+        self._answering: set[tuple[str, str]] = set()
+
+    # -- the line ------------------------------------------------------------------------------------------------------
+    async def authorize(self, call: Call) -> Admission | Denial:
+        rules = self._admitting()
+        judged = self._judge(call, rules, self._admit_again(call.agent_id, rules))
+        if judged.decision.denied is not None:
+            denial, seq = self._deny(call, judged, judged.decision.denied)
+            await self._durable(seq)
+            return denial
+        reserved = call.estimate or 0
+        action = _draft(call, judged, outcome="pending", reserved=reserved)
+        seq = self._store.commit(
+            Entry(
+                "authorize",
+                judged.at,
+                action=action,
+                holds=holds_of(judged.standings),
+                limits=limits_of(judged.counts),
+                alerts=self._told(judged, reserved),
+            )
+        )
+        try:
+            await self._durable(seq)
+        except BaseException:
+            # Nobody learns of this reservation, and nothing was forwarded on it.
+            if self._store.journal.failure is None:
+                self._end(action.id, "void", "voided", 0, Settlement(0, "failure", flags=("abandoned",)))
+            raise
+        remaining = _remaining(rules, judged.standings, reserved)
+        return Admission(action.id, reserved, judged.at, remaining, judged.decision.softened)
+
+    async def settle(self, action_id: str, settlement: Settlement) -> Action:
+        action, seq = self._end(action_id, "settle", "settled", settlement.charge, settlement)
+        await self._durable(seq)
+        return action
+
+    async def void(self, action_id: str, settlement: Settlement) -> Action:
+        action, seq = self._end(action_id, "void", "voided", 0, settlement)
+        await self._durable(seq)
+        return action
+
+    async def record(
+        self, call: Call, outcome: Literal["success", "failure"], idempotency: tuple[str, str] | None = None
+    ) -> Recorded:
+        if idempotency is None:
+            recorded, seq = self._record(call, outcome, None)
+            await self._durable(seq)
+            return recorded
+        self._resumed(call.agent_id, self._admitting())
+        key = (call.agent_id, idempotency[0])
+        if key in self._answering:
+            raise IdempotencyConflict("the first call with this Idempotency-Key is still in flight", in_flight=True)
+        self._answering.add(key)
+        try:
+            return await self._record_once(call, outcome, key, Idempotency(*idempotency))
+        finally:
+            self._answering.discard(key)
+
+    async def preview(self, call: Call) -> Verdict | None:
+        rules = self._admitting()
+        return self._judge(call, rules, self._resumed(call.agent_id, rules)).decision.denied
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+    def _judge(self, call: Call, rules: Rulebook, agent: Agent) -> _Judged:
+        book, at = self._store.book, self._store.now()
+        matched = rules.match(agent, call.upstream, call.price)
+        standings = rules.standings(book, matched, at)
+        counts = rules.counts(book, matched, at)
+        decision = decide(
+            paused=agent.status == "paused",
+            estimate=call.estimate,
+            per_action_limit=agent.per_action_limit,
+            standings=standings,
+            counts=counts,
+            mode=rules.policy.mode,
+            now_ms=at,
+        )
+        return _Judged(agent, standings, counts, decision, at)
+
+    def _resumed(self, agent_id: str, rules: Rulebook) -> Agent:
+        """The agent; active again if it was paused by a month that has ended, or by a budget since raised."""
+        agent = self._store.book.agents.get(agent_id)
+        if agent is None or agent.archived:
+            raise AgentUnknown(f"no agent {agent_id}")
+        pause = self._store.book.pauses.get(agent_id) if agent.auto_resume else None
+        if pause is None:
+            return agent
+        month = rules.span("month", rules.policy.zone, self._store.now())
+        if month.start_ms > pause.start_ms or agent.monthly_budget > pause.amount:
+            return replace(agent, status="active", paused_reason=None)
+        return agent
+
+    def _admit_again(self, agent_id: str, rules: Rulebook) -> Agent:
+        """The agent as ``_resumed``, on record."""
+        agent = self._resumed(agent_id, rules)
+        if agent is not self._store.book.agents[agent_id]:
+            self._store.commit(Entry("agent", self._store.now(), agents=(agent,)))
+        return agent
+
+    def _deny(
+        self, call: Call, judged: _Judged, verdict: Verdict, idempotency: Idempotency | None = None
+    ) -> tuple[Denial, int]:
+        """The denial on record, and its sequence; 0 where it is only counted, with those like it."""
+        store, agent, at = self._store, judged.agent, judged.at
+        denied = kind_of(agent.id, call.target, verdict)
+        first = store.repeats.first(denied, at)
+        if first is not None:
+            seq = 0
+            if idempotency is None:
+                store.repeats.add(first)
+            else:
+                seq = store.commit(
+                    Entry("repeat", at, counts={first: 1}, agent_id=agent.id, verdict=verdict, idempotency=idempotency)
+                )
+            return Denial(verdict, first, self.agent(agent.id)), seq
+        action = _draft(call, judged, outcome="denied", reason=verdict.reason, budget=verdict.budget)
+        alerts, pause = notices.of_decision(
+            store.book, agent, judged.decision, judged.standings, call.estimate or 0, at
+        )
+        seq = store.commit(
+            Entry("denied", at, action=action, verdict=verdict, alerts=alerts, pause=pause, idempotency=idempotency)
+        )
+        store.repeats.begin(denied, action.id, at)
+        return Denial(verdict, action.id, self.agent(agent.id)), seq
+
+    def _told(self, judged: _Judged, estimate: int) -> tuple[Notice, ...]:
+        if not judged.decision.softened:
+            return ()
+        alerts, _ = notices.of_decision(
+            self._store.book, judged.agent, judged.decision, judged.standings, estimate, judged.at
+        )
+        return alerts
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+    def _end(
+        self, action_id: str, kind: Kind, ending: Ending, charge: int | None, settlement: Settlement
+    ) -> tuple[Action, int]:
+        """End a reservation, at its own amount if ``charge`` is None, on the holds it was authorized with."""
+        store = self._store
+        reservation = store.book.open.get(action_id)
+        if reservation is None:
+            raise NotOpen(f"no open reservation {action_id}")
+        draft = reservation.action
+        action = replace(
+            draft,
+            cost=(draft.reserved or 0) if charge is None else charge,
+            outcome=settlement.outcome,
+            ending=ending,
+            usage=settlement.usage,
+            unconfirmed=settlement.unconfirmed,
+            flags=settlement.flags,
+            upstream_status=settlement.upstream_status,
+            duration_ms=settlement.duration_ms,
+        )
+        return action, self._conclude(kind, action, reservation.holds)
+
+    def _conclude(self, kind: Kind, action: Action, holds: Sequence[Hold]) -> int:
+        store, at = self._store, self._store.now()
+        agent = store.book.agents[action.agent_id]
+        alerts = notices.of_ending(store.book, self._rules, agent, action, holds, at) if self._rules else ()
+        return store.commit(Entry(kind, at, action=action, alerts=alerts))
+
+    # -- self-reported actions -----------------------------------------------------------------------------------------
+    def _record(
+        self, call: Call, outcome: Literal["success", "failure"], idempotency: Idempotency | None
+    ) -> tuple[Recorded, int]:
+        """Authorize and settle at the caller's cost, as one line."""
+        rules = self._admitting()
+        judged = self._judge(call, rules, self._admit_again(call.agent_id, rules))
+        denied = judged.decision.denied
+        if denied is not None:
+            # A denial that passes is no answer to keep for a day: the same key may try again.
+            kept = None if denied.reason in TRANSIENT else idempotency
+            denial, seq = self._deny(call, judged, denied, kept)
+            return Recorded(None, denial), seq
+        cost = call.estimate or 0
+        action = replace(_draft(call, judged, outcome=outcome), cost=cost, ending="settled")
+        holds = holds_of(judged.standings)
+        ended = notices.of_ending(self._store.book, rules, judged.agent, action, holds, judged.at)
+        seq = self._store.commit(
+            Entry(
+                "record",
+                judged.at,
+                action=action,
+                holds=holds,
+                limits=limits_of(judged.counts),
+                alerts=self._told(judged, cost) + ended,
+                idempotency=idempotency,
+            )
+        )
+        return Recorded(action, None), seq
+
+    async def _record_once(
+        self, call: Call, outcome: Literal["success", "failure"], key: tuple[str, str], idempotency: Idempotency
+    ) -> Recorded:
+        held = await self._answered(key)
+        if held is not None:
+            digest, recorded = held
+            if digest != idempotency.digest:
+                raise IdempotencyConflict("this Idempotency-Key was used with another body", in_flight=False)
+            return recorded
+        recorded, seq = self._record(call, outcome, idempotency)
+        denial = recorded.denial
+        if denial is None or denial.verdict.reason not in TRANSIENT:
+            self._answers[key] = _Answer(idempotency.digest, self._store.now(), seq, replace(recorded, replayed=True))
+        await self._durable(seq)
+        return recorded
+
+    async def _answered(self, key: tuple[str, str]) -> tuple[str, Recorded] | None:
+        """What the key was answered within a day: told by memory until the index knows, then by the index."""
+        now, applied = self._store.now(), self._store.index.applied
+        while self._answers and (oldest := next(iter(self._answers.items())))[1].seq <= applied:
+            del self._answers[oldest[0]]
+        held = self._answers.get(key)
+        if held is not None:
+            return (held.digest, held.recorded) if held.at > now - IDEMPOTENCY_MS else None
+        await self._store.index.reach(self._store.opened_at)
+        return await self._store.index.read(partial(queries.answer, agent_id=key[0], key=key[1], now=now))
+
+
+def _draft(
+    call: Call,
+    judged: _Judged,
+    *,
+    outcome: Literal["success", "failure", "denied", "pending"],
+    reserved: int | None = None,
+    reason: str | None = None,
+    budget: str | None = None,
+) -> Action:
+    agent = judged.agent
+    return Action(
+        id=new_id("act", judged.at),
+        agent_id=agent.id,
+        action_type=call.action_type,
+        target=call.target,
+        cost=0,
+        outcome=outcome,
+        created_at=judged.at,
+        metadata=call.metadata,
+        reason=reason,
+        budget=budget,
+        reserved=reserved,
+        rates=call.rates,
+        upstream=call.upstream,
+        price=call.price,
+        policy_hash=call.policy_hash,
+        softened=tuple([verdict.reason for verdict in judged.decision.softened]),
+        owner_id=agent.owner_id,
+        role=agent.role,
+    )
+
+
+def _remaining(rules: Rulebook, standings: Sequence[Standing], reserved: int) -> int | None:
+    """The least room left in any enforced budget."""
+    if rules.policy.mode == "shadow":
+        return None
+    rooms = [
+        each.budget.amount - each.spent - each.reserved - reserved
+        for each in standings
+        if each.budget.mode == "enforce"
+    ]
+    return max(0, min(rooms)) if rooms else None
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def open_embedded(data: Path, clock: Callable[[], int] = _wall_ms) -> EmbeddedLedger:
+    """Open the ledger in that folder, for this process alone; a policy must be put in force before it admits.
+
+    Calls left in flight by a process before are expired: charged at their reservation, unconfirmed. Raises
+    LedgerDamaged, or LedgerError where the folder is in use or can't be used.
+    """
+    return EmbeddedLedger(await Store.open(data, clock))
