@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from policy.catalog import Catalog
 from proxy import api, dashboard
+from proxy import server as server_module
 from proxy.access import Guard
 from proxy.forward import Forwarder
 from proxy.gate import Gate
@@ -71,30 +72,37 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
 
 async def serve(
     settings: Settings,
-    on_ready: Callable[[int], None],
-    alongside: Callable[[str], Awaitable[None]] | None = None,
+    on_ready: Callable[[str], None],
+    alongside: Callable[[str], Coroutine[None, None, None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; SIGHUP reloads the policy. ``alongside`` runs while it serves."""
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP reloads the policy. Both callables are told the url.
+
+    ``alongside`` runs while it serves. Raises what `sidecar_app` does.
+    """
     async with sidecar_app(settings) as app:
-        server = Server(app, settings.host, settings.port)
-        port = await server.start()
-        on_ready(port)
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         tasks: set[asyncio.Task[None]] = set()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(_reload(app.sidecar))))
-        if alongside is not None:
-            tasks.add(loop.create_task(alongside(f"http://{settings.host}:{port}")))  # type: ignore[arg-type]
-        await stop.wait()
-        log.info("stopping: no new calls, those in flight have %d s", DRAIN_S)
-        app.sidecar.draining = True
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, server.stop_now)  # a second signal: at once
-        for task in tasks:
-            task.cancel()
-        await server.shutdown(DRAIN_S)
+
+        def begin(task: Coroutine[None, None, None]) -> None:
+            tasks.add(started := loop.create_task(task))
+            started.add_done_callback(tasks.discard)
+
+        def ready(port: int) -> None:
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            url = f"http://{host}:{port}"
+            loop.add_signal_handler(signal.SIGHUP, lambda: begin(_reload(app.sidecar)))
+            if alongside is not None:
+                begin(alongside(url))
+            on_ready(url)
+
+        def drain() -> None:
+            log.info("stopping: no new calls; those in flight have %d s", DRAIN_S)
+            app.sidecar.draining = True
+            for task in tasks:
+                task.cancel()
+
+        server = Server(app, settings.host, settings.port)
+        await server_module.serve(server, grace_s=DRAIN_S, on_ready=ready, on_drain=drain)
 
 
 async def _reload(sidecar: Sidecar) -> None:

@@ -8,14 +8,15 @@ import ipaddress
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from policy.parse import PolicyError
+from proxy import demo
 from proxy.access import admin_token
 from proxy.app import serve
-from proxy.demo import run_demo
 from proxy.ledger.port import LedgerError
 from proxy.ledger.verify import verify
 from proxy.rules import read_policy
@@ -98,7 +99,7 @@ def _serve(options: argparse.Namespace) -> int:
         admin_token=token,
         metrics_token=os.environ.get("AGENT_LEDGER_METRICS_TOKEN", ""),
     )
-    asyncio.run(serve(settings, lambda port: _greet(settings, port, token_file)))
+    asyncio.run(serve(settings, lambda url: _greet(settings, url, token_file)))
     return 0
 
 
@@ -112,10 +113,8 @@ def _no_auth_problem(host: str) -> str | None:
     return None if loopback else f"is for loopback only, and --host is {host}"
 
 
-def _greet(settings: Settings, port: int, token_file: Path | None) -> None:
+def _greet(settings: Settings, url: str, token_file: Path | None) -> None:
     """Where it listens; the admin token goes to a terminal only, a log gets the path of its file."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{port}"
     log.info("agent-ledger %s serves %s at %s", version("agent-ledger"), settings.policy, url)
     if settings.no_auth:
         log.warning("--no-auth: whoever reaches %s commands it; dashboard at %s/", url, url)
@@ -148,5 +147,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    asyncio.run(run_demo(options.host, options.port))
+    with tempfile.TemporaryDirectory(prefix="agent-ledger-demo-") as folder:
+        policy = Path(folder, "policy.yaml")
+        policy.write_text(demo.policy_text(), "utf-8")
+        token, token_file = admin_token(Path(folder), os.environ)
+        settings = Settings(policy, Path(folder, "data"), options.host, options.port, admin_token=token)
+        asyncio.run(serve(settings, lambda url: _greet(settings, url, token_file), demo.simulate))
     return 0
