@@ -214,7 +214,7 @@ async def test_an_operator_pauses_and_resumes(operator, shelf, researcher):
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert shelf.held["researcher"].status == "paused"
     page = (await operator.get("/")).text
-    assert "Paused: by an operator" in page
+    assert "paused by operator" in page
     assert "/ui/agents/researcher/resume" in page
     await operator.post("/ui/agents/researcher/resume", data=fields)
     assert shelf.held["researcher"].status == "active"
