@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 from policy.periods import PeriodName
 
 Mode = Literal["enforce", "shadow"]
-Scalar = str | int | bool | None
+Scalar = str | int | Decimal | bool | None
 GroupKey = Literal["agent", "owner_id", "role", "upstream", "price"]
 
 # The name of the budget that every agent has by its `monthly_budget`; no budget of the policy may take it.
