@@ -18,7 +18,7 @@ from proxy.forward import Forwarder, NotSent, Uncertain, UpstreamAnswer
 from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
-from proxy.metering import UsageStripper, ask_for_usage, decodable, reader_for
+from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
 from proxy.metering.base import Metered, UsageReader
 from proxy.quote import Quote, wire_format
 from proxy.receive import Incoming, stream_body
@@ -63,7 +63,7 @@ class Exchange:
         self._began = monotonic()
         self._status: int | None = None  # the upstream's, once its answer began
         self._reader: UsageReader | None = None
-        self._stripper: UsageStripper | None = None  # set where we asked for usage that the client did not
+        self._asked = False  # for usage that the client did not ask for
         self._ended = False
 
     async def run(self, receive: Receive, send: Send) -> None:
@@ -106,7 +106,7 @@ class Exchange:
             if asked is not None:
                 body = asked
                 replace["accept-encoding"] = "identity"
-                self._stripper = UsageStripper()
+                self._asked = True
         headers = request_headers(self._caller.headers, replace)
         target = incoming.path.encode("latin-1") + (b"?" + self._caller.query if self._caller.query else b"")
         return await self._forwarder.send(upstream, incoming.method, target, headers, body)
@@ -120,15 +120,17 @@ class Exchange:
         """Stream the answer to the client as it comes, metering a copy; settle before its last byte is passed on."""
         self._status = answer.status
         self._reader = self._open_reader(answer)
-        stripper = self._stripper if _is_event_stream(answer) else None
+        reader = self._reader
+        stripper = UsageStripper(reader) if self._asked and isinstance(reader, StreamReader) else None
         left = -1 if stripper else _content_length(answer, self._incoming.method)
         if left == 0:
             await self._end(complete=True)
         await send({"type": "http.response.start", "status": answer.status, "headers": self._headers(answer, stripper)})
         drained = 0
         async for chunk in answer.chunks:
-            if self._reader is not None:
-                self._reader.feed(chunk)
+            passed = stripper.feed(chunk) if stripper else chunk
+            if stripper is None and reader is not None:
+                reader.feed(chunk)
             left -= len(chunk)
             if left == 0:
                 await self._end(complete=True)
@@ -136,7 +138,7 @@ class Exchange:
                 drained += len(chunk)
                 if drained > self._drains.bytes_max:
                     return
-            elif passed := stripper.feed(chunk) if stripper else chunk:
+            elif passed:
                 await send({"type": "http.response.body", "body": passed, "more_body": True})
         await self._end(complete=True)
         await send({"type": "http.response.body", "body": stripper.flush() if stripper else b""})
@@ -175,7 +177,7 @@ class Exchange:
             rates=self._quoted.rates,
             usage=metered.usage,
             status=self._status if sent else None,
-            complete=complete,
+            complete=complete and not metered.partial,
             charge_errors=self._incoming.upstream.charge_errors,
             reserved=self._admission.reserved,
         )
@@ -242,11 +244,6 @@ class Attendance:
 
 def _header(answer: UpstreamAnswer, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in answer.headers if key.lower() == name), "")
-
-
-def _is_event_stream(answer: UpstreamAnswer) -> bool:
-    kind, encoding = _header(answer, b"content-type"), _header(answer, b"content-encoding")
-    return kind.lower().startswith("text/event-stream") and encoding.lower() in ("", "identity")
 
 
 def _content_length(answer: UpstreamAnswer, method: str) -> int:
