@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 from policy.estimate import RequestFacts, estimate
 from policy.model import Match, Price, Rates, Upstream
 from policy.pricing import rates_at
 from proxy.denials import Refused
+from proxy.metering.formats import told_by_path
 from proxy.rules import Rules
 
 TARGET_MAX = 128
+COUNT_TOKENS = "/v1/messages/count_tokens"  # free, and refused in Anthropic's dialect
 
 # Whose list prices an upstream's models, when its `catalog:` doesn't say: the meter's own provider.
 _PROVIDERS = {"gemini": "google", "bedrock": "aws"}
@@ -55,11 +58,7 @@ def wire_format(upstream: Upstream, path: str) -> str | None:
     """The meter that the policy names, else (a server of several formats) the one the request's path tells."""
     if upstream.meter is not None:
         return upstream.meter
-    if path.endswith(("/v1/messages", "/v1/messages/count_tokens")):
-        return "anthropic"
-    if path.endswith(("/completions", "/responses", "/embeddings")):
-        return "openai"
-    return None
+    return "anthropic" if path.endswith(COUNT_TOKENS) else told_by_path(path)
 
 
 def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at_ms: int) -> Quote:
@@ -136,7 +135,7 @@ def _model(request: ProxyRequest, body: Any, price: Price | None) -> str | None:
     if isinstance(body, dict) and isinstance(body.get("model"), str):
         return str(body["model"])
     if found := _PATH_MODEL.search(request.path):
-        return found[1]
+        return unquote(found[1])
     return price.model if price else None
 
 
