@@ -5,8 +5,10 @@ It answers in their formats, plain and streamed, with usage counted from the tex
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import struct
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -52,7 +54,8 @@ def app() -> Starlette:
             Route("/v1/models", _models, methods=["GET"]),
             Route("/v1/messages", _messages, methods=["POST"]),
             Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
-        ]
+        ],
+        exception_handlers={HTTPException: _error},
     )
 
 
@@ -88,29 +91,17 @@ def _events(events: Iterator[tuple[str | None, Any]]) -> StreamingResponse:
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
-def _guarded(handler: Callable[[Request], Any], error_body: Callable[[str], Any]) -> Callable[[Request], Any]:
-    """Errors in the provider's own shape."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            answer: Response = await handler(request)
-        except HTTPException as error:
-            return JSONResponse(error_body(error.detail), error.status_code)
-        return answer
-
-    return endpoint
-
-
-def _openai_error(message: str) -> Any:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
-
-
-def _anthropic_error(message: str) -> Any:
-    return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+async def _error(request: Request, error: Exception) -> Response:
+    """In the provider's own shape."""
+    assert isinstance(error, HTTPException)
+    found: dict[str, Any] = {"type": "invalid_request_error", "message": error.detail}
+    if request.url.path.startswith("/v1/messages"):
+        return JSONResponse({"type": "error", "error": found}, error.status_code)
+    return JSONResponse({"error": found | {"param": None, "code": None}}, error.status_code)
 
 
 # -- OpenAI ----------------------------------------------------------------------------------------------------------
-async def _chat_answer(request: Request) -> Response:
+async def _chat(request: Request) -> Response:
     body = await _body(request, "model", "messages")
     words = _words(body.get("max_completion_tokens", body.get("max_tokens")))
     count = body["n"] if isinstance(body.get("n"), int) and 0 < body["n"] <= 8 else 1
@@ -148,7 +139,7 @@ def _chat_usage(prompt: int, completion: int) -> dict[str, Any]:
     }
 
 
-async def _responses_answer(request: Request) -> Response:
+async def _responses(request: Request) -> Response:
     body = await _body(request, "model", "input")
     words = _words(body.get("max_output_tokens"))
     text = {"type": "output_text", "text": "".join(words), "annotations": []}
@@ -185,15 +176,13 @@ def _response_events(answer: dict[str, Any], words: list[str]) -> Iterator[tuple
         yield event["type"], event | {"sequence_number": number}
 
 
-async def _embeddings_answer(request: Request) -> Response:
+async def _embeddings(request: Request) -> Response:
     body = await _body(request, "model", "input")
     inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-    vector = [0.125] * _DIMENSIONS
+    vector: list[float] | str = [0.125] * _DIMENSIONS
     if body.get("encoding_format") == "base64":
-        encoded: Any = "AAAAPgAAAD4AAAA+AAAAPgAAAD4AAAA+AAAAPgAAAD4="  # the same eight, as little-endian floats
-    else:
-        encoded = vector
-    data = [{"object": "embedding", "index": at, "embedding": encoded} for at in range(len(inputs))]
+        vector = base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode()
+    data = [{"object": "embedding", "index": at, "embedding": vector} for at in range(len(inputs))]
     usage = {"prompt_tokens": _tokens(inputs), "total_tokens": _tokens(inputs)}
     return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
@@ -204,7 +193,7 @@ async def _models(request: Request) -> Response:
 
 
 # -- Anthropic -------------------------------------------------------------------------------------------------------
-async def _messages_answer(request: Request) -> Response:
+async def _messages(request: Request) -> Response:
     body = await _body(request, "model", "messages", "max_tokens")
     words = _words(body["max_tokens"])
     prompt = _tokens([body.get("system"), body["messages"]])
@@ -247,13 +236,6 @@ def _message_events(answer: dict[str, Any], words: list[str]) -> Iterator[tuple[
         yield event["type"], event
 
 
-async def _count_tokens_answer(request: Request) -> Response:
+async def _count_tokens(request: Request) -> Response:
     body = await _body(request, "model", "messages")
     return JSONResponse({"input_tokens": _tokens([body.get("system"), body["messages"]])})
-
-
-_chat = _guarded(_chat_answer, _openai_error)
-_responses = _guarded(_responses_answer, _openai_error)
-_embeddings = _guarded(_embeddings_answer, _openai_error)
-_messages = _guarded(_messages_answer, _anthropic_error)
-_count_tokens = _guarded(_count_tokens_answer, _anthropic_error)
