@@ -20,6 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from policy.decide import Verdict
@@ -112,11 +113,7 @@ class Entry:
 
 def encode(entry: Entry, prev: str) -> bytes:
     """The line, with its newline; ``prev`` is the sha256 (hex) of the whole line before, newline and all."""
-    body: dict[str, Any] = {}
-    for name, to_json in _TO_JSON:
-        value = getattr(entry, name)
-        if value:
-            body[name] = to_json(value)
+    body = {name: to_json(value) for (name, to_json), value in zip(_TO_JSON, _carried(entry), strict=True) if value}
     text = dumps(body)
     comma = "," if body else ""
     head = f'{{"v":{VERSION},"seq":{entry.seq},"prev":"{prev}","at":{entry.at},"type":"{entry.type}"{comma}'
@@ -167,30 +164,25 @@ def _exact(value: Any) -> str:
 
 
 # -- rows: dataclasses as JSON objects, without the fields that hold their default -----------------------------------
-def _defaults(row: type) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (each.name, each.default_factory() if each.default_factory is not MISSING else each.default)
-        for each in fields(row)
-    )
+class _Columns:
+    """A dataclass's fields, and what each holds by default."""
+
+    def __init__(self, row: type) -> None:
+        self._defaults = [
+            (each.name, each.default_factory() if each.default_factory is not MISSING else each.default)
+            for each in fields(row)
+        ]
+        self._values = attrgetter(*(name for name, _ in self._defaults))
+
+    def row(self, value: Any) -> dict[str, Any]:
+        held = zip(self._defaults, self._values(value), strict=True)
+        return {name: value for (name, default), value in held if value != default}
 
 
-_ACTION = _defaults(Action)
-_AGENT = _defaults(Agent)
-_ALERT = _defaults(Alert)
-_VERDICT = _defaults(Verdict)
-
-
-def _row(value: Any, names: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    row = {}
-    for name, default in names:
-        held = getattr(value, name)
-        if held != default:
-            row[name] = held
-    return row
-
-
-def action_row(action: Action) -> dict[str, Any]:
-    return _row(action, _ACTION)
+action_row = _Columns(Action).row
+alert_row = _Columns(Alert).row
+verdict_row = _Columns(Verdict).row
+_agent_row = _Columns(Agent).row
 
 
 def row_action(row: Mapping[str, Any]) -> Action:
@@ -200,7 +192,7 @@ def row_action(row: Mapping[str, Any]) -> Action:
 
 
 def agent_row(agent: Agent) -> dict[str, Any]:
-    row = _row(agent, _AGENT)
+    row = _agent_row(agent)
     if agent.managed:
         row["managed"] = sorted(agent.managed)
     return row
@@ -211,16 +203,8 @@ def row_agent(row: Mapping[str, Any]) -> Agent:
     return Agent(**{**row, "keys": tuple(row.get("keys", ())), "managed": managed})
 
 
-def alert_row(alert: Alert) -> dict[str, Any]:
-    return _row(alert, _ALERT)
-
-
 def row_alert(row: Mapping[str, Any]) -> Alert:
     return Alert(**row)
-
-
-def verdict_row(verdict: Verdict) -> dict[str, Any]:
-    return _row(verdict, _VERDICT)
 
 
 def row_verdict(row: Mapping[str, Any]) -> Verdict:
@@ -264,6 +248,7 @@ _TO_JSON: tuple[tuple[str, Any], ...] = (
     ("id", _same),
     ("book", dict),
 )
+_carried = attrgetter(*(name for name, _ in _TO_JSON))
 _FROM_JSON: tuple[tuple[str, Any], ...] = (
     ("action", row_action),
     ("holds", _holds),

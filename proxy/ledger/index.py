@@ -51,6 +51,10 @@ CREATE INDEX idempotency_at ON idempotency (at);
 """
 
 
+def path_of(data: Path) -> Path:
+    return data / "index.sqlite"
+
+
 class _Place(NamedTuple):
     """How far the journal is in the index, and the hash of the line before."""
 
@@ -69,7 +73,7 @@ class Index:
 
     def __init__(self, data: Path, folder: Path, tip: Mark, loop: asyncio.AbstractEventLoop) -> None:
         self.failure: str | None = None
-        self._path = data / "index.sqlite"
+        self._path = path_of(data)
         self._folder = folder
         self._target = tip
         self._loop = loop

@@ -29,6 +29,7 @@ log = logging.getLogger("agent_ledger.ledger")
 
 UTC = ZoneInfo("UTC")
 _SYNCED_BYTES = 128
+_GATHER_S = 0.01
 
 
 class Mark(NamedTuple):
@@ -100,6 +101,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._work = threading.Event()
+        self._awaited = threading.Event()
         self._file = threading.Lock()  # held over a sync, and where the open file changes
         self._closing = False
         self._month_end = 0
@@ -166,12 +168,14 @@ class Journal:
             return
         future = self._loop.create_future()
         self._waiters.append((seq, future))
+        self._awaited.set()
         self._release()  # the thread may have been done between the two lines above
         await future
 
     async def close(self) -> None:
         """Sync what is written and let the files go."""
         self._closing = True
+        self._awaited.set()
         self._work.set()
         await asyncio.to_thread(self._thread.join)
         self._release()
@@ -181,9 +185,13 @@ class Journal:
                 os.close(fd)
 
     def _sync_forever(self) -> None:
-        while not self._closing:
+        closing = False
+        while not closing:
             self._work.wait()
+            self._awaited.wait(_GATHER_S)  # where nobody waits, a sync a line would only slow the line
+            self._awaited.clear()
             self._work.clear()
+            closing = self._closing  # before the sync: what was written before close began is synced
             with self._file:
                 try:
                     if self.failure is None and self.synced is not self.tip:

@@ -40,6 +40,14 @@ class Spent(NamedTuple):
     cost: int
 
 
+class Sums(NamedTuple):
+    """How many actions the lines up to ``seq`` made, and what they cost together."""
+
+    seq: int
+    actions: int
+    cost: int
+
+
 def action(db: sqlite3.Connection, action_id: str) -> Action | None:
     found = db.execute("SELECT row, count FROM actions WHERE id = ?", (action_id,)).fetchone()
     return _action(*found) if found else None
@@ -120,6 +128,13 @@ def spent(db: sqlite3.Connection, since: int, until: int) -> tuple[int, list[Spe
     finally:
         db.execute("COMMIT")
     return seq, [Spent._make((*row[:5], _cost(row[5], row[6]))) for row in rows]
+
+
+def sums(db: sqlite3.Connection, first_seq: int) -> Sums:
+    """All rows of lines from ``first_seq`` on."""
+    sql = f"SELECT (SELECT max(seq) FROM place), count(*), {_SUM} FROM actions WHERE seq >= ?"  # noqa: S608
+    seq, actions, dollars, rest = db.execute(sql, (first_seq,)).fetchone()
+    return Sums(seq or 0, actions, _cost(dollars, rest))
 
 
 def answer(db: sqlite3.Connection, agent_id: str, key: str, now: int) -> tuple[str, Recorded] | None:

@@ -36,8 +36,9 @@ class Recovered(NamedTuple):
 class Damage(Exception):
     """The line that begins at ``offset`` of the file is not whole, or does not follow from the one before."""
 
-    def __init__(self, path: Path, offset: int, why: str) -> None:
+    def __init__(self, path: Path, offset: int, why: str, *, cut_short: bool = False) -> None:
         super().__init__(f"{path.name}, line {_line_number(path, offset)}, byte {offset}: {why}")
+        self.cut_short = cut_short
         self.path = path
         self.offset = offset
 
@@ -52,8 +53,11 @@ def walk(path: Path, start: Mark) -> Iterator[tuple[Entry, Mark]]:
         file.seek(start.offset)
         bounds = None
         for line in file:
+            if not line.endswith(b"\n"):
+                raise Damage(path, mark.offset, "it is cut short", cut_short=True)
             try:
-                entry, prev = _read(line)
+                fields = parse(line)
+                entry, prev = decode(fields), fields["prev"]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise Damage(path, mark.offset, f"not a line of this journal ({error})") from error
             if mark.seq == 0 and mark.head == GENESIS and entry.type == "carry":
@@ -79,13 +83,6 @@ def walk(path: Path, start: Mark) -> Iterator[tuple[Entry, Mark]]:
                 entry.at,
             )
             yield entry, mark
-
-
-def _read(line: bytes) -> tuple[Entry, str]:
-    if not line.endswith(b"\n"):
-        raise ValueError("it is cut short")
-    fields = parse(line)
-    return decode(fields), fields["prev"]
 
 
 def recover(data: Path) -> Recovered:
@@ -116,8 +113,7 @@ def recover(data: Path) -> Recovered:
         try:
             for entry, reached in walk(path, start):
                 book.apply(entry)
-                if month == synced.month and mark.offset < synced.offset <= reached.offset:
-                    _check_synced(path, mark, reached, synced)
+                check_synced(path, mark, reached, synced)
                 mark = reached
         except (KeyError, AssertionError) as error:
             raise LedgerDamaged(str(Damage(path, mark.offset, f"it says what can't be ({error!r})"))) from error
@@ -173,8 +169,10 @@ def _check_prefix(path: Path, mark: Mark) -> None:
     raise LedgerDamaged(f"the journal is damaged where it was synced: {damage}")
 
 
-def _check_synced(path: Path, before: Mark, reached: Mark, synced: Synced) -> None:
-    """The last synced line has perhaps none after it to vouch for it: its sum does."""
+def check_synced(path: Path, before: Mark, reached: Mark, synced: Synced) -> None:
+    """The last synced line has perhaps none after it to vouch for it: its sum does. Raises Damage."""
+    if reached.month != synced.month or not before.offset < synced.offset <= reached.offset:
+        return
     if (reached.offset, reached.crc) != (synced.offset, synced.crc):
         raise Damage(path, before.offset, "it is not the line that was synced")
 
