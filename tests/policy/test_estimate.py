@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policy.estimate import Estimate, RequestFacts, estimate
+from policy.model import Match, Price, Rate, UsageSource
+from policy.money import MAX_USD, NANO
+from policy.pricing import charge
+from policy.units import make_rate
+
+CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def rates(**usd: str) -> tuple[Rate, ...]:
+    return tuple(make_rate(key, Decimal(amount)) for key, amount in usd.items())
+
+
+PLAIN = rates(input_mtok="2.5", output_mtok="10")
+CACHED = rates(
+    input_mtok="3", cache_read_mtok="0.3", cache_write_mtok="3.75", cache_write_1h_mtok="6", output_mtok="15"
+)
+VIDEO = rates(request="0.05", seconds="0.002")
+
+
+def price(*usage: UsageSource, **stated: int | Fraction) -> Price:
+    return Price("p", Match(), "catalog", usage=usage, estimate={unit: Fraction(it) for unit, it in stated.items()})
+
+
+def of(body: object, path: str = CHAT, priced: tuple[Rate, ...] = PLAIN, size: int = 300, **stated: int) -> Estimate:
+    return estimate(price(**stated), priced, RequestFacts(path, body, size))
+
+
+def inputs(body: object, path: str = CHAT, size: int = 300, **stated: int) -> int:
+    found = of(body, path, size=size, **stated).usage["input_tokens"]
+    assert isinstance(found, int)
+    return found
+
+
+def outputs(body: object, path: str = CHAT, **stated: int) -> int:
+    found = of(body, path, **stated).usage["output_tokens"]
+    assert isinstance(found, int)
+    return found
+
+
+def test_text_by_its_bytes_and_output_by_its_ceiling_to_the_nano_dollar():
+    # 301 bytes / 3, up: 101, + 80 = 181 tokens × 2,500; 50 × 10,000
+    found = of({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}, size=301)
+    assert found == Estimate({"request": 1, "input_tokens": 181, "output_tokens": 50}, 952_500)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"tools": [TOOL]}, {"functions": [{"name": "f"}]}, {"toolConfig": {"tools": [{"toolSpec": {"name": "f"}}]}}],
+)
+def test_named_tools_bring_their_instructions(body):
+    assert inputs(body) == 100 + 80 + 700
+
+
+def test_no_tools_bring_none():
+    assert inputs({"tools": [], "toolConfig": None}) == 180
+
+
+# path, body, ceiling
+CEILINGS = [
+    (CHAT, {}, 4096),
+    (CHAT, {"max_tokens": 10}, 10),
+    (CHAT, {"max_completion_tokens": 10}, 10),
+    (CHAT, {"max_completion_tokens": 10, "max_tokens": 500}, 500),  # an upstream may believe either
+    (CHAT, {"max_tokens": 10, "n": 3}, 30),
+    (CHAT, {"n": 3}, 12_288),
+    (CHAT, {"max_output_tokens": 10}, 4096),  # not a field of this call: the upstream ignores it
+    ("/openai/deployments/d/chat/completions", {"max_tokens": 10}, 10),
+    ("/v1/completions", {"max_tokens": 10, "n": 2, "best_of": 5}, 50),
+    ("/v1/completions", {"max_tokens": 10, "prompt": ["a", "b", "c"], "n": 2}, 60),
+    ("/v1/completions", {"max_tokens": 10, "prompt": [[1, 2], [3]]}, 20),
+    ("/v1/completions", {"max_tokens": 10, "prompt": [1, 2, 3]}, 10),  # one prompt, as token ids
+    ("/v1/completions", {"max_tokens": 10, "prompt": []}, 10),
+    (RESPONSES, {"max_output_tokens": 10}, 10),
+    (RESPONSES, {"max_tokens": 10}, 4096),
+    (MESSAGES, {"max_tokens": 10}, 10),
+    (MESSAGES, {"max_tokens": 64_000, "thinking": {"type": "enabled", "budget_tokens": 32_000}}, 64_000),
+    ("/v1beta/models/gemini-2.5-flash:generateContent", {"generationConfig": {"maxOutputTokens": 10}}, 10),
+    ("/v1/models/g:streamGenerateContent", {"generation_config": {"max_output_tokens": 10, "candidateCount": 2}}, 20),
+    ("/v1/models/g:generateContent", {"maxOutputTokens": 10, "generationConfig": {"maxOutputTokens": 20}}, 20),
+    ("/model/anthropic.claude/converse", {"inferenceConfig": {"maxTokens": 10}}, 10),
+    ("/model/anthropic.claude/converse-stream", {"inferenceConfig": {"maxTokens": 10}}, 10),
+    ("/model/anthropic.claude/invoke", {"max_tokens": 10}, 10),
+    ("/anything/else", {"max_tokens": 10, "max_output_tokens": 20}, 20),
+    ("/anything/else", {}, 4096),
+    ("/anything/else", [], 4096),
+    ("/anything/else", None, 4096),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "ceiling"), CEILINGS)
+def test_the_ceiling_of_output_that_a_request_states(path, body, ceiling):
+    assert outputs(body, path) == ceiling
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/embeddings",
+        "/v1/moderations",
+        "/v1/messages/count_tokens",
+        "/v1beta/models/g:embedContent",
+        "/v1beta/models/g:countTokens",
+    ],
+)
+def test_what_generates_nothing_has_no_output(path):
+    assert of({"input": "hi", "max_tokens": 10}, path).usage == {"request": 1, "input_tokens": 180}
+
+
+def test_the_rule_says_what_is_not_stated():
+    assert outputs({}, output_tokens=2048) == 2048
+    assert outputs({"n": 2}, output_tokens=2048) == 4096
+    assert outputs({"max_tokens": 10}, output_tokens=2048) == 10
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    ["abc", "", "-5", "1.5", -1, 0, -(10**30), True, False, None, [], {}, [10], {"a": 1}, -0.5, 0.0, float("nan"), "٣"],
+)
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_garbage_is_not_a_ceiling(field, garbage):
+    assert outputs({field: garbage}) == 4096
+    assert outputs({field: garbage, "n": garbage}) == 4096
+
+
+@pytest.mark.parametrize(
+    ("stated", "ceiling"),
+    [
+        (5000.0, 5000),
+        (5000.5, 5001),
+        (Decimal("5000.5"), 5001),
+        ("5000", 5000),  # lenient upstreams take it
+        (10**18, 10**18),
+        (10**18 + 1, 10**18),
+        (10**30, 10**18),
+        (10**4000, 10**18),
+        ("9" * 4000, 10**18),
+        (float("inf"), 10**18),
+        (Decimal("1e400"), 10**18),
+        (Decimal("1e999999"), 10**18),
+    ],
+)
+def test_odd_ceilings_are_never_lowered(stated, ceiling):
+    assert outputs({"max_tokens": stated}) == ceiling
+
+
+def test_absurd_requests_stay_within_64_bits_and_above_any_budget():
+    found = of({"max_tokens": 10**30, "n": 10**30})
+    assert found.usage["output_tokens"] == 10**18
+    assert found.nano == MAX_USD * NANO
+
+
+def blob(size: int) -> str:
+    return "A" * size
+
+
+def says(*parts: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+def test_a_picture_costs_its_tokens_and_not_its_base64():
+    body = says({"type": "image_url", "image_url": {"url": "data:image/png;base64," + blob(8978)}})
+    assert inputs(body, size=9300) == 180 + 5_000
+
+
+def test_pictures_by_address_are_counted_one_by_one():
+    parts = [{"type": "image_url", "image_url": {"url": f"https://example.com/{number}.png"}} for number in range(3)]
+    assert inputs(says(*parts)) == 180 + 3 * 5_000
+    assert inputs({"model": "gpt-4o-mini-2024-07-18", **says(*parts)}) == 180 + 3 * 48_169
+
+
+def test_sound_costs_by_its_length():
+    data = blob(400_000)  # 300,000 bytes, 100 for a token
+    body = says({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
+    found = of(body, priced=rates(input_mtok="1", input_audio_mtok="8"), size=400_300)
+    assert found.usage["input_audio_tokens"] == 3001
+    assert found.usage["input_tokens"] == 180 + 3001
+    assert found.nano == 180 * 1000 + 3001 * 8000
+
+
+def test_a_file_costs_its_bytes_as_text():
+    # 80,000 of base64 are 60,000 bytes, a third of that and 1 over
+    part = {"type": "document", "source": {"media_type": "application/pdf", "data": blob(80_000)}}
+    assert inputs(says(part), size=80_300) == 180 + 20_001
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"messages": None},
+        {"messages": "hi"},
+        {"messages": [None, 5, "x", [[[]]]]},
+        {"messages": [{"type": ["image"], "media_type": 5, "data": None}]},
+        {"messages": [{"type": "image_url", "image_url": 5}]},
+        {"input": {"image": [1]}},
+        {"tools": {"a": 1}},
+        {"tools": [None, 5]},
+        {"prompt": 5},
+        {"modalities": "audio"},
+        {"modalities": [5, None]},
+        {"generationConfig": []},
+        {"model": 5},
+        {"cache_control": 5},
+    ],
+)
+def test_a_body_of_any_shape_is_at_least_text(odd):
+    for path in (CHAT, RESPONSES, MESSAGES, "/x:generateContent", "/v1/completions"):
+        assert inputs(odd, path) >= 180
+        assert outputs(odd, path) >= 4096
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (RESPONSES, {"tools": [{"type": "web_search"}]}),
+        (RESPONSES, {"tools": [TOOL, {"type": "file_search", "vector_store_ids": ["v"]}]}),
+        (RESPONSES, {"tools": [{"type": "mcp", "server_url": "https://example.com"}]}),
+        (RESPONSES, {"previous_response_id": "resp_1"}),
+        (RESPONSES, {"conversation": {"id": "conv_1"}}),
+        (RESPONSES, {"prompt": {"id": "pmpt_1"}}),
+        (RESPONSES, {"input": [{"content": [{"type": "input_file", "file_id": "file_1"}]}]}),
+        (RESPONSES, {"input": [{"content": [{"type": "input_file", "file_url": "https://example.com/a.pdf"}]}]}),
+        (CHAT, {"web_search_options": {"user_location": None}}),
+        (MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        (MESSAGES, {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]}),
+        (MESSAGES, {"mcp_servers": [{"type": "url"}]}),
+        (MESSAGES, {"messages": [{"content": [{"type": "document", "source": {"type": "url", "url": "https://e.com/a"}}]}]}),
+        ("/x:generateContent", {"tools": [{"functionDeclarations": []}, {"googleSearch": {}}]}),
+        ("/x:generateContent", {"tools": [{"functionDeclarations": [], "codeExecution": {}}]}),
+        ("/x:generateContent", {"cachedContent": "cachedContents/1"}),
+        ("/x:generateContent", {"contents": [{"parts": [{"fileData": {"mimeType": "audio/wav", "fileUri": "gs://b/a"}}]}]}),
+        ("/v1/audio/transcriptions", None),
+    ],
+)  # fmt: skip
+def test_what_the_request_only_names_is_the_rules_to_estimate(path, body):
+    assert inputs(body, path, input_tokens=20_000) == inputs(body, path) + 20_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {}),
+        (CHAT, {"tools": [TOOL]}),
+        (RESPONSES, {"tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}]}),
+        (RESPONSES, {"previous_response_id": None, "conversation": None}),
+        (MESSAGES, {"tools": [{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]}),
+        ("/x:generateContent", {"tools": [{"functionDeclarations": [{"name": "f"}]}]}),
+    ],
+)
+def test_what_the_request_holds_itself_is_not(path, body):
+    assert inputs(body, path, input_tokens=20_000) == inputs(body, path)
+
+
+EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
+HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+# 180 tokens of input at 3,000, 3,750 or 6,000; 10 of output at 15,000
+@pytest.mark.parametrize(
+    ("path", "body", "nano"),
+    [
+        (MESSAGES, {"max_tokens": 10}, 690_000),
+        (MESSAGES, {"max_tokens": 10, "system": [{"type": "text", "text": "x", **EPHEMERAL}]}, 825_000),
+        (MESSAGES, {"max_tokens": 10, **says({"type": "text", "text": "x", **EPHEMERAL})}, 825_000),
+        (MESSAGES, {"max_tokens": 10, **EPHEMERAL}, 825_000),
+        (MESSAGES, {"max_tokens": 10, "system": [EPHEMERAL, HOUR, EPHEMERAL]}, 1_230_000),
+        ("/m/converse", {"inferenceConfig": {"maxTokens": 10}}, 690_000),
+        ("/m/converse", {"inferenceConfig": {"maxTokens": 10}, "system": [{"cachePoint": {}}]}, 825_000),
+        (CHAT, {"max_tokens": 10}, 825_000),  # caches by itself, if it has a price for that
+    ],
+)  # fmt: skip
+def test_input_at_the_dearest_rate_that_can_apply(path, body, nano):
+    assert of(body, path, CACHED).nano == nano
+
+
+def test_tools_may_ask_for_caching():
+    # 180 + 700 tokens × 3,750 + 10 × 15,000
+    assert of({"max_tokens": 10, "tools": [{"name": "f", **EPHEMERAL}]}, MESSAGES, CACHED).nano == 3_450_000
+
+
+def test_tiers_by_the_estimated_input():
+    tiered = (
+        make_rate("input_mtok", Decimal(1), [(1000, Decimal(2))]),
+        make_rate("output_mtok", Decimal(10), [(1000, Decimal(15))]),
+    )
+    assert of({"max_tokens": 10}, priced=tiered, size=920 * 3).nano == 1000 * 1000 + 10 * 10_000
+    assert of({"max_tokens": 10}, priced=tiered, size=920 * 3 + 1).nano == 1001 * 2000 + 10 * 15_000
+
+
+@pytest.mark.parametrize(
+    ("priced", "body", "path", "nano"),
+    [
+        # reasoning, where it is dearer
+        (rates(output_mtok="10", output_reasoning_mtok="20"), {"max_tokens": 10}, CHAT, 200_000),
+        (rates(output_mtok="10", output_reasoning_mtok="5"), {"max_tokens": 10}, CHAT, 100_000),
+        # sound, where it is asked for
+        (rates(output_mtok="10", output_audio_mtok="20"), {"max_tokens": 10}, CHAT, 100_000),
+        (rates(output_mtok="10", output_audio_mtok="20"), {"max_tokens": 10, "modalities": ["audio"]}, CHAT, 200_000),
+        (rates(output_mtok="10", output_audio_mtok="20"), {"max_tokens": 10}, "/v1/audio/speech", 200_000),
+        # pictures, unless something else is asked for
+        (rates(output_mtok="10", output_image_mtok="30"), {"max_tokens": 10}, CHAT, 300_000),
+        (rates(output_mtok="10", output_image_mtok="30"), {"max_tokens": 10, "modalities": ["text"]}, CHAT, 100_000),
+        (
+            rates(output_mtok="10", output_image_mtok="30"),
+            {"generationConfig": {"maxOutputTokens": 10, "responseModalities": ["TEXT", "IMAGE"]}},
+            "/x:generateContent",
+            300_000,
+        ),
+    ],
+)  # fmt: skip
+def test_output_at_the_dearest_rate_that_can_apply(priced, body, path, nano):
+    assert of(body, path, priced).nano == nano
+
+
+def test_own_units_by_the_rule():
+    # 50,000,000 + 60 × 2,000,000
+    assert of({}, "/video", VIDEO, seconds=60) == Estimate({"request": 1, "seconds": 60}, 170_000_000)
+    assert of(None, "/video", VIDEO).nano == 50_000_000
+    half = estimate(price(seconds=Fraction("12.5")), VIDEO, RequestFacts("/video", None, 0))
+    assert half == Estimate({"request": 1, "seconds": Decimal("12.5")}, 75_000_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"options": {"seconds": 30}}, 30),
+        ({"options": {"seconds": Decimal("2.5")}}, Decimal("2.5")),
+        ({"options": {"seconds": 0}}, 0),
+        ({"options": {"seconds": "30"}}, 30),
+        ({"options": {"seconds": -30}}, 60),
+        ({"options": {"seconds": True}}, 60),
+        ({"options": {"seconds": None}}, 60),
+        ({"options": [30]}, 60),
+        ({}, 60),
+        (None, 60),
+    ],
+)
+def test_own_units_read_from_the_request_are_known_before(body, seconds):
+    rule = price(UsageSource("seconds", "request", "options.seconds"), seconds=60)
+    assert estimate(rule, VIDEO, RequestFacts("/video", body, 100)).usage["seconds"] == seconds
+
+
+def test_own_units_read_from_the_answer_are_the_rules_to_estimate():
+    rule = price(UsageSource("seconds", "response", "options.seconds"), seconds=60)
+    assert estimate(rule, VIDEO, RequestFacts("/video", {"options": {"seconds": 1}}, 100)).usage["seconds"] == 60
+
+
+def test_characters_are_at_most_the_bytes():
+    assert of({"input": "hi"}, "/v1/audio/speech", rates(input_mchars="15")).nano == 300 * 15_000
+
+
+def test_flat_and_free_rates_ask_nothing_of_the_body():
+    assert of({"max_tokens": 10**9}, priced=rates(request="0.01")) == Estimate({"request": 1}, 10_000_000)
+    assert of({"max_tokens": 10**9}, priced=()) == Estimate({"request": 1}, 0)
+    assert of({"max_tokens": 10**9}, priced=rates(request="0")).nano == 0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["image", "1h"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["messages", "content", "type", "image_url", "url", "data", "tools", "max_tokens", "n", "cache_control",
+             "generationConfig", "maxOutputTokens", "modalities", "media_type", "prompt", "input", "system"]
+        ),
+        inner,
+        max_size=5,
+    ),
+    max_leaves=25,
+)  # fmt: skip
+PATHS = st.sampled_from([CHAT, MESSAGES, RESPONSES, "/v1/completions", "/x:generateContent", "/m/converse", "/other"])
+
+
+@given(JSON, PATHS, st.integers(0, 10**6))
+def test_no_body_raises_or_makes_an_estimate_small(body, path, size):
+    found = of(body, path, CACHED, size)
+    assert 0 < found.nano <= MAX_USD * NANO
+    assert found.nano == min(charge(CACHED, found.usage), MAX_USD * NANO)
+    assert found.usage["output_tokens"] >= 1
+    assert found.usage["input_tokens"] >= 80
+
+
+@given(st.integers(1, 10**12), st.integers(1, 100), st.integers(0, 10**6), st.sampled_from([PLAIN, CACHED]))
+def test_an_estimate_covers_any_usage_within_its_ceilings(ceiling, choices, size, priced):
+    found = of({"max_tokens": ceiling, "n": choices}, size=size, priced=priced)
+    used = {"input_tokens": size // 3 + 80, "output_tokens": ceiling * choices}
+    assert charge(priced, used) <= found.nano or found.nano == MAX_USD * NANO
