@@ -85,7 +85,8 @@ class Exchange:
             begun = self._status is not None
             await self._end(complete=False)
             if begun:
-                raise  # the server closes the connection: the client must not take a torn answer for a whole one
+                # The server closes the connection: a torn answer must not look whole to the client.
+                raise ConnectionAbortedError from error
             raise Refused(error.status, "upstream_failed", f"Agent Ledger: {error}") from error
         except TimeoutError:
             log.info("action %s: its client left, and the upstream was not read to its end", self._admission.action_id)
@@ -234,12 +235,12 @@ class Attendance:
         await self._bound.__aenter__()
         return self
 
-    async def __aexit__(self, *raised: Any) -> bool | None:
+    async def __aexit__(self, *raised: Any) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
         if self.gone:
             self._drains.open -= 1
-        return await self._bound.__aexit__(*raised)
+        await self._bound.__aexit__(*raised)
 
 
 def _header(answer: UpstreamAnswer, name: bytes) -> str:
