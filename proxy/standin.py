@@ -1,241 +1,356 @@
-"""`builtin:demo`: a stand-in for OpenAI and Anthropic, so that a first governed call needs no key and costs nothing.
+"""The built-in stand-in, `builtin:demo`: an upstream that speaks OpenAI's and Anthropic's formats and needs no key.
 
-It answers in their formats, plain and streamed, with usage counted from the text; what it says is of no interest.
+It answers with words made from the request, and counts four characters to a token: the same request always costs the
+same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import json
 import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from proxy.server import Server
 
-REPLY = "Hello from the stand-in of Agent Ledger. No model was asked, but this call was priced, reserved and settled."
-
-_MODELS = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4-5", "text-embedding-3-small")
-_CREATED = 1_700_000_000
+_CREATED = 1_767_225_600  # answers are the same at any time
+_MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small")
+_REPLY = "This is the built-in stand-in; no provider was asked and nothing was charged. You said:"
 _DIMENSIONS = 8
-_OUTPUT_MAX = 4096
 
 
 class StandIn:
-    """Serves the stand-in on a free loopback port, in the running loop."""
+    """Serves on a free port of 127.0.0.1, in the running loop, from the first time its `url` is asked for."""
 
     def __init__(self) -> None:
-        self._server = Server(app())
-        self._started = False
+        self._server = Server(application())
+        self._url: str | None = None
+        self._starting = asyncio.Lock()
 
-    async def start(self) -> str:
-        """Its url."""
-        port = await self._server.start()
-        self._started = True
-        return f"http://127.0.0.1:{port}"
+    async def url(self) -> str:
+        async with self._starting:
+            if self._url is None:
+                self._url = f"http://127.0.0.1:{await self._server.start()}"
+            return self._url
 
     async def stop(self) -> None:
-        if self._started:
-            await self._server.shutdown(0)
+        if self._url is not None:
+            await self._server.shutdown(0.0)
+            self._url = None
 
 
-def app() -> Starlette:
+def application() -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/chat/completions", _chat, methods=["POST"]),
             Route("/v1/responses", _responses, methods=["POST"]),
             Route("/v1/embeddings", _embeddings, methods=["POST"]),
-            Route("/v1/models", _models, methods=["GET"]),
+            Route("/v1/models", _models),
             Route("/v1/messages", _messages, methods=["POST"]),
             Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _error},
+        exception_handlers={Invalid: _invalid, 404: _not_found, 405: _not_found},
     )
 
 
+class Invalid(Exception):
+    """The request lacks or misuses a parameter; answered with 400 in its dialect."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+# -- what both dialects share --------------------------------------------------------------------------------------
+
+
 async def _body(request: Request, *required: str) -> dict[str, Any]:
-    """The request's JSON object. Raises HTTPException (400) where it is none, or lacks a field."""
     try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the body is not JSON") from error
-    missing = [name for name in required if not isinstance(body, dict) or name not in body]
-    if missing:
-        raise HTTPException(400, f"missing field: {missing[0]}")
-    return dict(body)
+        body = json.loads(await request.body())
+    except ValueError:
+        raise Invalid("We could not parse the JSON body of your request.") from None
+    if not isinstance(body, dict):
+        raise Invalid("The body of the request must be a JSON object.")
+    for name in required:
+        if not body.get(name):
+            raise Invalid(f"Missing required parameter: '{name}'.", name)
+    return body
 
 
-def _tokens(value: Any) -> int:
-    """About what a tokenizer would count: four bytes a token, and a few for the format."""
-    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")) // 4 + 3
+def _text(value: Any) -> str:
+    """Every text in a prompt, whatever its shape: strings, messages, parts of messages."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return " ".join(filter(None, map(_text, value)))
+    if isinstance(value, dict):
+        return _text(value.get("content") or value.get("text") or "")
+    return ""
 
 
-def _words(ceiling: Any) -> list[str]:
-    """The reply, a token a word, cut at the ceiling the request states."""
-    most = ceiling if isinstance(ceiling, int) and ceiling > 0 else _OUTPUT_MAX
-    return [word if at == 0 else f" {word}" for at, word in enumerate(REPLY.split()[:most])]
+def _tokens(text: str) -> int:
+    return max(1, -(-len(text) // 4))
 
 
-def _events(events: Iterator[tuple[str | None, Any]]) -> StreamingResponse:
+def _count(body: dict[str, Any], *names: str, default: int | None = None) -> int | None:
+    for name in names:
+        if (value := body.get(name)) is not None:
+            if type(value) is not int or value < 1:
+                raise Invalid(f"Invalid '{name}': integer above or equal to 1 expected.", name)
+            return value
+    return default
+
+
+def _reply(prompt: str, tokens_max: int | None) -> tuple[list[str], bool]:
+    """The reply in pieces of one token, and whether the ceiling cut it."""
+    text = f"{_REPLY} {prompt[-400:]}"
+    pieces = [text[at : at + 4] for at in range(0, len(text), 4)]
+    cut = tokens_max is not None and len(pieces) > tokens_max
+    return pieces[:tokens_max], cut
+
+
+def _id(prefix: str, body: dict[str, Any]) -> str:
+    return prefix + hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _events(events: Iterator[bytes]) -> Response:
     async def stream() -> AsyncIterator[bytes]:
-        for name, data in events:
-            text = data if isinstance(data, str) else json.dumps(data)
-            yield (f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n").encode()
+        for event in events:
+            yield event
+            await asyncio.sleep(0)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
-async def _error(request: Request, error: Exception) -> Response:
-    """In the provider's own shape."""
-    assert isinstance(error, HTTPException)
-    found: dict[str, Any] = {"type": "invalid_request_error", "message": error.detail}
-    if request.url.path.startswith("/v1/messages"):
-        return JSONResponse({"type": "error", "error": found}, error.status_code)
-    return JSONResponse({"error": found | {"param": None, "code": None}}, error.status_code)
+def _event(data: dict[str, Any], *, named: bool = True) -> bytes:
+    name = f"event: {data['type']}\n" if named else ""
+    return f"{name}data: {json.dumps(data)}\n\n".encode()
 
 
-# -- OpenAI ----------------------------------------------------------------------------------------------------------
+def _speaks_anthropic(request: Request) -> bool:
+    return request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+
+
+def _error(request: Request, status: int, message: str, param: str | None = None) -> Response:
+    kind = "not_found_error" if status == 404 else "invalid_request_error"
+    if _speaks_anthropic(request):
+        return JSONResponse({"type": "error", "error": {"type": kind, "message": message}}, status)
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+    return JSONResponse({"error": error}, status)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    return _error(request, 400, str(error), getattr(error, "param", None))
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return _error(request, 404, f"Unknown request URL: {request.method} {request.url.path}.")
+
+
+# -- OpenAI --------------------------------------------------------------------------------------------------------
+
+
 async def _chat(request: Request) -> Response:
     body = await _body(request, "model", "messages")
-    words = _words(body.get("max_completion_tokens", body.get("max_tokens")))
-    count = body["n"] if isinstance(body.get("n"), int) and 0 < body["n"] <= 8 else 1
-    usage = _chat_usage(_tokens(body["messages"]), len(words) * count)
-    head = {"id": "chatcmpl-standin", "created": _CREATED, "model": body["model"]}
-    if body.get("stream"):
-        asked = (body.get("stream_options") or {}).get("include_usage") is True
-        return _events(_chat_chunks(head, words, count, usage if asked else None))
-    message = {"role": "assistant", "content": "".join(words), "refusal": None}
-    choices = [{"index": at, "message": message, "finish_reason": "stop", "logprobs": None} for at in range(count)]
-    return JSONResponse(head | {"object": "chat.completion", "choices": choices, "usage": usage})
-
-
-def _chat_chunks(
-    head: dict[str, Any], words: list[str], count: int, usage: dict[str, Any] | None
-) -> Iterator[tuple[str | None, Any]]:
-    head = head | {"object": "chat.completion.chunk"} | ({"usage": None} if usage else {})
-    for index in range(count):
-        for at, word in enumerate(words):
-            delta = {"content": word} | ({"role": "assistant"} if at == 0 else {})
-            yield None, head | {"choices": [{"index": index, "delta": delta, "finish_reason": None}]}
-        yield None, head | {"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}
-    if usage:
-        yield None, head | {"choices": [], "usage": usage}
-    yield None, "[DONE]"
-
-
-def _chat_usage(prompt: int, completion: int) -> dict[str, Any]:
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
+    prompt = _text(body["messages"])
+    pieces, cut = _reply(prompt, _count(body, "max_completion_tokens", "max_tokens"))
+    choices = _count(body, "n", default=1) or 1
+    usage: dict[str, Any] = {
+        "prompt_tokens": _tokens(prompt),
+        "completion_tokens": choices * len(pieces),
+        "total_tokens": _tokens(prompt) + choices * len(pieces),
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }
+    reason = "length" if cut else "stop"
+    head = {"id": _id("chatcmpl-", body), "created": _CREATED, "model": body["model"], "service_tier": "default"}
+    if body.get("stream"):
+        asked = (body.get("stream_options") or {}).get("include_usage")
+        return _events(_chat_stream(head, pieces, choices, reason, usage if asked else None))
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(pieces), "refusal": None, "annotations": []}
+    all_choices = [
+        {"index": index, "message": message, "logprobs": None, "finish_reason": reason} for index in range(choices)
+    ]
+    return JSONResponse({**head, "object": "chat.completion", "choices": all_choices, "usage": usage})
+
+
+def _chat_stream(
+    head: dict[str, Any], pieces: list[str], choices: int, reason: str, usage: dict[str, Any] | None
+) -> Iterator[bytes]:
+    head = {**head, "object": "chat.completion.chunk"}
+    if usage is not None:
+        head["usage"] = None
+
+    def chunk(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return _event({**head, "choices": [choice]}, named=False)
+
+    for index in range(choices):
+        yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
+        for piece in pieces:
+            yield chunk(index, {"content": piece})
+        yield chunk(index, {}, reason)
+    if usage is not None:
+        yield _event({**head, "choices": [], "usage": usage}, named=False)
+    yield b"data: [DONE]\n\n"
 
 
 async def _responses(request: Request) -> Response:
     body = await _body(request, "model", "input")
-    words = _words(body.get("max_output_tokens"))
-    text = {"type": "output_text", "text": "".join(words), "annotations": []}
-    item = {"id": "msg_standin", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
-    prompt = _tokens(body["input"])
-    answer = {
-        "id": "resp_standin",
+    prompt = " ".join(filter(None, (_text(body.get("instructions")), _text(body["input"]))))
+    pieces, cut = _reply(prompt, _count(body, "max_output_tokens"))
+    status = "incomplete" if cut else "completed"
+    part = {"type": "output_text", "text": "".join(pieces), "annotations": [], "logprobs": []}
+    item = {"type": "message", "id": _id("msg_", body), "role": "assistant", "status": status, "content": [part]}
+    response = {
+        "id": _id("resp_", body),
         "object": "response",
         "created_at": _CREATED,
+        "status": status,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "metadata": {},
         "model": body["model"],
-        "status": "completed",
         "output": [item],
         "parallel_tool_calls": True,
+        "temperature": 1.0,
         "tool_choice": "auto",
         "tools": [],
+        "top_p": 1.0,
         "usage": {
-            "input_tokens": prompt,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": len(words),
+            "input_tokens": _tokens(prompt),
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": len(pieces),
             "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": prompt + len(words),
+            "total_tokens": _tokens(prompt) + len(pieces),
         },
     }
-    return _events(_response_events(answer, words)) if body.get("stream") else JSONResponse(answer)
+    if body.get("stream"):
+        return _events(_responses_stream(response, item, part, pieces))
+    return JSONResponse(response)
 
 
-def _response_events(answer: dict[str, Any], words: list[str]) -> Iterator[tuple[str | None, Any]]:
-    begun = answer | {"status": "in_progress", "output": [], "usage": None}
-    place = {"item_id": "msg_standin", "output_index": 0, "content_index": 0}
-    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
-    events += [{"type": "response.output_text.delta", "delta": word, "logprobs": []} | place for word in words]
-    events.append({"type": "response.completed", "response": answer})
+def _responses_stream(
+    response: dict[str, Any], item: dict[str, Any], part: dict[str, Any], pieces: list[str]
+) -> Iterator[bytes]:
+    begun = {**response, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+    place = {"output_index": 0, "item_id": item["id"]}
+    inner = {**place, "content_index": 0}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.in_progress", "response": begun},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**item, "status": "in_progress", "content": []},
+        },
+        {"type": "response.content_part.added", **inner, "part": {**part, "text": ""}},
+        *({"type": "response.output_text.delta", **inner, "delta": piece, "logprobs": []} for piece in pieces),
+        {"type": "response.output_text.done", **inner, "text": part["text"], "logprobs": []},
+        {"type": "response.content_part.done", **inner, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": f"response.{response['status']}", "response": response},
+    ]
     for number, event in enumerate(events):
-        yield event["type"], event | {"sequence_number": number}
+        yield _event({**event, "sequence_number": number})
 
 
 async def _embeddings(request: Request) -> Response:
     body = await _body(request, "model", "input")
-    inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-    vector: list[float] | str = [0.125] * _DIMENSIONS
-    if body.get("encoding_format") == "base64":
-        vector = base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode()
-    data = [{"object": "embedding", "index": at, "embedding": vector} for at in range(len(inputs))]
-    usage = {"prompt_tokens": _tokens(inputs), "total_tokens": _tokens(inputs)}
+    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise Invalid("The stand-in embeds strings only.", "input")
+    dimensions = _count(body, "dimensions", default=_DIMENSIONS) or _DIMENSIONS
+    data = [
+        {"object": "embedding", "index": index, "embedding": _embedding(text, dimensions, body.get("encoding_format"))}
+        for index, text in enumerate(texts)
+    ]
+    tokens = sum(map(_tokens, texts))
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
 
+def _embedding(text: str, dimensions: int, encoding: str | None) -> list[float] | str:
+    noise = hashlib.shake_128(text.encode()).digest(dimensions)
+    length = sum(byte * byte for byte in noise) ** 0.5 or 1.0
+    vector = [byte / length for byte in noise]
+    if encoding == "base64":
+        return base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
+    return vector
+
+
 async def _models(request: Request) -> Response:
-    models = [{"id": name, "object": "model", "created": _CREATED, "owned_by": "stand-in"} for name in _MODELS]
-    return JSONResponse({"object": "list", "data": models})
+    if _speaks_anthropic(request):
+        data = [
+            {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+            for name in _MODELS
+        ]
+        return JSONResponse({"data": data, "has_more": False, "first_id": _MODELS[0], "last_id": _MODELS[-1]})
+    listed = [{"id": name, "object": "model", "created": _CREATED, "owned_by": "agent-ledger"} for name in _MODELS]
+    return JSONResponse({"object": "list", "data": listed})
 
 
-# -- Anthropic -------------------------------------------------------------------------------------------------------
+# -- Anthropic -----------------------------------------------------------------------------------------------------
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    return " ".join(filter(None, (_text(body.get("system")), _text(body["messages"]))))
+
+
 async def _messages(request: Request) -> Response:
     body = await _body(request, "model", "messages", "max_tokens")
-    words = _words(body["max_tokens"])
-    prompt = _tokens([body.get("system"), body["messages"]])
+    prompt = _prompt(body)
+    pieces, cut = _reply(prompt, _count(body, "max_tokens"))
     usage = {
-        "input_tokens": prompt,
+        "input_tokens": _tokens(prompt),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
-        "output_tokens": len(words),
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": len(pieces),
+        "service_tier": "standard",
     }
-    answer = {
-        "id": "msg_standin",
+    message: dict[str, Any] = {
+        "id": _id("msg_", body),
         "type": "message",
         "role": "assistant",
         "model": body["model"],
-        "content": [{"type": "text", "text": "".join(words)}],
-        "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "".join(pieces)}],
+        "stop_reason": "max_tokens" if cut else "end_turn",
         "stop_sequence": None,
         "usage": usage,
     }
-    return _events(_message_events(answer, words)) if body.get("stream") else JSONResponse(answer)
+    if body.get("stream"):
+        return _events(map(_event, _message_events(message, pieces)))
+    return JSONResponse(message)
 
 
-def _message_events(answer: dict[str, Any], words: list[str]) -> Iterator[tuple[str | None, Any]]:
-    usage = answer["usage"]
-    begun = answer | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
-    events: list[dict[str, Any]] = [
-        {"type": "message_start", "message": begun},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    ]
-    events += [
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in words
-    ]
-    stop = {"stop_reason": "end_turn", "stop_sequence": None}
-    events += [
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": stop, "usage": {"output_tokens": usage["output_tokens"]}},
-        {"type": "message_stop"},
-    ]
-    for event in events:
-        yield event["type"], event
+def _message_events(message: dict[str, Any], pieces: list[str]) -> Iterator[dict[str, Any]]:
+    begun = {**message, "content": [], "stop_reason": None, "usage": {**message["usage"], "output_tokens": 1}}
+    yield {"type": "message_start", "message": begun}
+    yield {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    yield {"type": "ping"}
+    for piece in pieces:
+        yield {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+    yield {"type": "content_block_stop", "index": 0}
+    told = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    yield {
+        "type": "message_delta",
+        "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None},
+        "usage": {name: message["usage"][name] for name in told},
+    }
+    yield {"type": "message_stop"}
 
 
 async def _count_tokens(request: Request) -> Response:
     body = await _body(request, "model", "messages")
-    return JSONResponse({"input_tokens": _tokens([body.get("system"), body["messages"]])})
+    return JSONResponse({"input_tokens": _tokens(_prompt(body))})
