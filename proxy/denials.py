@@ -71,11 +71,11 @@ def sentence(verdict: Verdict, agent: Agent | None, estimate: int | None) -> str
     """Why, for the agent's developer; amounts in USD, and what would help."""
     who = f"agent {agent.id}" if agent else "this agent"
     cost = f"this call may cost up to {format_usd(estimate or 0)}"
+    why = f" ({agent.paused_reason})" if agent and agent.paused_reason else ""
     left = format_usd(verdict.available or 0)
     until = f" It resets at {iso(verdict.resets_at_ms)}." if verdict.resets_at_ms is not None else ""
     texts = {
-        "agent_paused": f"{who} is paused ({(agent and agent.paused_reason) or 'by an operator'}); an operator can "
-        "resume it.",
+        "agent_paused": f"{who} is paused{why}; an operator can resume it.",
         "unpriced": "no price of the policy covers this call, or its model is not in the price catalog; an operator "
         "can add a price.",
         "per_action_limit_exceeded": f"{cost}, more than the per-action limit of {left} of {who}.",

@@ -32,7 +32,7 @@ def routes(sidecar: Sidecar) -> list[Route]:
         "/healthz": {"GET": Method(anyone, system.healthz)},
         "/readyz": {"GET": Method(anyone, system.readyz)},
         "/metrics": {"GET": Method(anyone, system.metrics)},
-        "/openapi.json": {"GET": Method(agent, system.contract())},
+        "/openapi.json": {"GET": Method(agent, system.contract)},
     }
     found = [Route(path, Resource(sidecar, methods)) for path, methods in table.items()]
     return [*found, Route("/api", Missing()), Route("/api/{rest:path}", Missing())]

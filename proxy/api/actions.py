@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -18,7 +19,7 @@ from proxy.api.resource import answer, own, principal_of, read_body
 from proxy.api.wire import ACTION_FIELDS, action_json, charge_json
 from proxy.denials import Refused, refused
 from proxy.jsontext import dumps
-from proxy.ledger.port import Action, ActionFilter, Call, Denial, IdempotencyConflict
+from proxy.ledger.port import Action, ActionFilter, Agent, Call, Denial, IdempotencyConflict
 from proxy.state import Sidecar
 
 METADATA_MAX_BYTES = 16 * 1024
@@ -38,17 +39,7 @@ async def report(sidecar: Sidecar, request: Request) -> Response:
     """
     body = await read_body(request)
     fields = Fields(body)
-    target = fields.line("target")
-    call = Call(
-        agent_id=fields.line("agentId"),
-        action_type=fields.line("actionType"),
-        target=target,
-        upstream=target.partition(":")[0],
-        price=None,
-        estimate=fields.money("cost"),
-        policy_hash=sidecar.policy_file.rules.policy.hash,
-        metadata=fields.json_text("metadata", METADATA_MAX_BYTES),
-    )
+    call = _call(fields, sidecar.policy_file.rules.policy.hash)
     outcome = fields.choice("outcome", _REPORTED)
     idempotency = _idempotency(fields, request, body)
     fields.done()
@@ -60,20 +51,38 @@ async def report(sidecar: Sidecar, request: Request) -> Response:
         raise Refused(status, code, str(error)) from error
     if recorded.action is not None:
         response = answer(action_json(recorded.action), 201)
+        if not recorded.replayed:
+            sidecar.metrics.reported(recorded.action)
     else:
         assert recorded.denial is not None
-        response = refusal_response(_denied(recorded.denial, call))
+        agent = sidecar.ledger.agent(call.agent_id)
+        if idempotency is not None and agent is not None:
+            # Why it was paused is not kept with the answer, and a replay is to be the first answer again.
+            agent = replace(agent, paused_reason=None)
+        response = refusal_response(_denied(recorded.denial, agent, call))
+        if not recorded.replayed:
+            sidecar.metrics.refused(recorded.denial.verdict.reason)
     if recorded.replayed:
         response.headers["idempotency-replayed"] = "true"
-    elif recorded.action is not None:
-        sidecar.metrics.reported(recorded.action)
-    elif recorded.denial is not None:
-        sidecar.metrics.refused(recorded.denial.verdict.reason)
     return response
 
 
-def _denied(denial: Denial, call: Call) -> Refused:
-    refusal = refused(denial.verdict, denial.agent, call.estimate, denial.action_id)
+def _call(fields: Fields, policy_hash: str) -> Call:
+    target = fields.line("target")
+    return Call(
+        agent_id=fields.line("agentId"),
+        action_type=fields.line("actionType"),
+        target=target,
+        upstream=target.partition(":")[0],
+        price=None,
+        estimate=fields.money("cost"),
+        policy_hash=policy_hash,
+        metadata=fields.json_text("metadata", METADATA_MAX_BYTES),
+    )
+
+
+def _denied(denial: Denial, agent: Agent | None, call: Call) -> Refused:
+    refusal = refused(denial.verdict, agent, call.estimate, denial.action_id)
     if denial.verdict.available is not None:
         refusal.details["available"] = usd(denial.verdict.available)
     return refusal

@@ -78,9 +78,10 @@ async def change(sidecar: Sidecar, request: Request) -> Response:
 async def archive(sidecar: Sidecar, request: Request) -> Response:
     """204. Its actions stay; its key and its id are no longer known."""
     agent = _agent(sidecar, request)
-    if agent.id in sidecar.policy_file.rules.policy.agents:
-        raise Refused(409, "managed_by_policy", "The policy file has this agent: remove it there.")
-    await sidecar.ledger.change_agent(agent.id, {"archived": True})
+    try:
+        await sidecar.ledger.change_agent(agent.id, {"archived": True})
+    except ManagedField as error:
+        raise Refused(409, "managed_by_policy", "The policy file has this agent: remove it there.") from error
     return Response(status_code=204)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from policy.match import misses
 from policy.pricing import dump_rates
 from proxy.api.fields import Fields
 from proxy.api.resource import BODY_MAX, answer, read_body
@@ -31,13 +32,13 @@ async def explain(sidecar: Sidecar, request: Request) -> Response:
     assert upstream is not None
     asked = ProxyRequest(upstream, method, path, body.encode() if body else None, "application/json" if body else "")
     quoted = quote(rules, asked, rules.prices.candidates(name, method, path), int(time.time() * 1000))
-    misses = rules.prices.misses(asked.upstream.name, method, path, quoted.body)
+    missed = misses(rules.policy, name, method, path, quoted.body)
     return answer(
         {
             "price": quoted.price.name if quoted.price else None,
             "target": quoted.target,
             "model": quoted.model,
-            "misses": [{"price": price, "reason": reason} for price, reason in misses],
+            "misses": [{"price": price, "reason": reason} for price, reason in missed],
             "estimate": usd_or_null(quoted.estimate),
             "usage": quoted.usage,
             "rates": rates_json(quoted.rates),

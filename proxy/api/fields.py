@@ -5,7 +5,7 @@ A reader notes what is missing or wrong and answers a stand-in; nothing read may
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -17,26 +17,27 @@ from proxy.denials import Refused
 from proxy.jsontext import JsonError, dumps, loads
 
 TEXT_MAX = 128
+PROBLEMS_MAX = 100  # a body of a million unknown members is not answered with as many problems
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Option = TypeVar("_Option", bound=str)
 
 
 class Problems:
-    def __init__(self, names: Collection[str]) -> None:
-        self._unread = list(names)
+    def __init__(self, names: Iterable[str]) -> None:
+        self._unread = dict.fromkeys(names)
         self._problems: list[dict[str, str]] = []
 
     def note(self, name: str, message: str) -> None:
         self._problems.append({"field": name, "message": message})
 
     def done(self) -> None:
-        """Raises Refused (422) with every problem, those of members that nobody read included."""
+        """Raises Refused (422) with the problems, those of members that nobody read included."""
         for name in self._unread:
             self.note(_shown(name), "unknown")
         if self._problems:
             told = "; ".join(f"{problem['field']}: {problem['message']}" for problem in self._problems[:10])
-            raise Refused(422, "invalid", told, fields=self._problems)
+            raise Refused(422, "invalid", told, fields=self._problems[:PROBLEMS_MAX])
 
 
 class Fields(Problems):
@@ -51,7 +52,7 @@ class Fields(Problems):
         if not isinstance(members, dict):
             raise Refused(422, "invalid", "The body must be a JSON object.")
         self._members: Mapping[str, Any] = members
-        super().__init__(list(members))
+        super().__init__(members)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
@@ -114,7 +115,7 @@ class Fields(Problems):
     def json_text(self, name: str, most: int) -> str | None:
         """A string as it is, an object as its JSON, of at most so many bytes; None where it is null or left out."""
         if self._members.get(name) is None:
-            self._unread = [other for other in self._unread if other != name]
+            self._unread.pop(name, None)
             return None
         value = self._take(name)
         if not isinstance(value, (str, dict)):
@@ -137,7 +138,7 @@ class Fields(Problems):
         if name not in self._members:
             self.note(name, "missing")
             return _MISSING
-        self._unread.remove(name)
+        del self._unread[name]
         return self._members[name]
 
 
@@ -145,14 +146,14 @@ class Query(Problems):
     """The parameters of a query; each may be left out, and none may stand twice."""
 
     def __init__(self, params: QueryParams) -> None:
-        super().__init__(list(params.keys()))
+        super().__init__(params)
         self._params = params
 
     def text(self, name: str, most: int = TEXT_MAX) -> str | None:
         values = self._params.getlist(name)
         if not values:
             return None
-        self._unread.remove(name)
+        del self._unread[name]
         problem = "stands twice" if len(values) > 1 else _text_problem(values[0], most)
         if problem:
             self.note(name, problem)

@@ -65,7 +65,8 @@ class Resource:
         except AgentUnknown as error:
             raise Refused(404, "agent_not_found", "No agent has this id.") from error
         except LedgerUnavailable as error:
-            raise Refused(503, "ledger_unavailable", f"The ledger can't record or read: {error}") from error
+            message = "The ledger is not available: nothing was done."
+            raise Refused(503, "ledger_unavailable", message, retry_after_s=5) from error
 
     def _admit(self, who: Who, request: Request) -> None:
         if who is Who.ANYONE:

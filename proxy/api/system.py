@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import cache
 from importlib.resources import files
 
 import yaml
@@ -10,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from proxy.access import Access
-from proxy.api.resource import Handler, answer
+from proxy.api.resource import answer
 from proxy.denials import Refused
 from proxy.metrics import CONTENT_TYPE
 from proxy.state import Sidecar
@@ -48,11 +50,11 @@ async def metrics(sidecar: Sidecar, request: Request) -> Response:
     return Response(sidecar.metrics.render(sidecar), headers={"content-type": CONTENT_TYPE})
 
 
-def contract() -> Handler:
-    """Answers openapi.yaml as JSON, read once."""
-    document = json.dumps(yaml.safe_load(files("proxy.api").joinpath("openapi.yaml").read_bytes())).encode()
+async def contract(sidecar: Sidecar, request: Request) -> Response:
+    """openapi.yaml as JSON. Reading YAML is slow: once, and not in the loop."""
+    return Response(await asyncio.to_thread(_contract), media_type="application/json")
 
-    async def openapi(sidecar: Sidecar, request: Request) -> Response:
-        return Response(document, media_type="application/json")
 
-    return openapi
+@cache
+def _contract() -> bytes:
+    return json.dumps(yaml.safe_load(files("proxy.api").joinpath("openapi.yaml").read_bytes())).encode()
