@@ -168,25 +168,27 @@ class EmbeddedLedger(Administration):
         """The denial on record, and its sequence; 0 where it is only counted, with those like it."""
         store, agent, at = self._store, judged.agent, judged.at
         denied = kind_of(agent.id, call.target, verdict)
-        first = store.repeats.first(denied, at)
-        if first is not None:
-            seq = 0
-            if idempotency is None:
-                store.repeats.add(first)
-            else:
-                seq = store.commit(
-                    Entry("repeat", at, counts={first: 1}, agent_id=agent.id, verdict=verdict, idempotency=idempotency)
-                )
-            return Denial(verdict, first, self.agent(agent.id)), seq
-        action = _draft(call, judged, outcome="denied", reason=verdict.reason, budget=verdict.budget)
         alerts, pause = notices.of_decision(
             store.book, agent, judged.decision, judged.standings, call.estimate or 0, at
         )
+        first = None if alerts else store.repeats.first(denied, at)
+        if first is not None:
+            return Denial(verdict, first, self.agent(agent.id)), self._repeat(first, agent, verdict, idempotency, at)
+        action = _draft(call, judged, outcome="denied", reason=verdict.reason, budget=verdict.budget)
         seq = store.commit(
             Entry("denied", at, action=action, verdict=verdict, alerts=alerts, pause=pause, idempotency=idempotency)
         )
         store.repeats.begin(denied, action.id, at)
         return Denial(verdict, action.id, self.agent(agent.id)), seq
+
+    def _repeat(self, first: str, agent: Agent, verdict: Verdict, idempotency: Idempotency | None, at: int) -> int:
+        """Count it; what was answered under a key must be on record, whatever else is only counted."""
+        if idempotency is None:
+            self._store.repeats.add(first)
+            return 0
+        return self._store.commit(
+            Entry("repeat", at, counts={first: 1}, agent_id=agent.id, verdict=verdict, idempotency=idempotency)
+        )
 
     def _told(self, judged: _Judged, estimate: int) -> tuple[Notice, ...]:
         if not judged.decision.softened:
