@@ -299,6 +299,15 @@ def test_tiers_by_the_estimated_input():
     assert of({"max_tokens": 10}, priced=tiered, size=920 * 3 + 1).nano == 1001 * 2000 + 10 * 15_000
 
 
+def test_the_dearest_output_is_told_in_the_tier_of_the_input():
+    tiered = (
+        make_rate("output_mtok", Decimal(10)),
+        make_rate("output_reasoning_mtok", Decimal(5), [(100, Decimal(20))]),
+    )
+    assert of({"max_tokens": 10}, priced=tiered, size=60).nano == 10 * 10_000  # 20 + 80 tokens: not above 100
+    assert of({"max_tokens": 10}, priced=tiered, size=61).nano == 10 * 20_000
+
+
 @pytest.mark.parametrize(
     ("priced", "body", "path", "nano"),
     [

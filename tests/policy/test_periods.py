@@ -47,6 +47,8 @@ TABLE = [
     ("day", "America/Havana", "2026-03-08T05:00:00Z", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z"),
     # clocks went back at 0:01 to 23:01: yesterday's last hour, seen again, is today's
     ("day", "America/St_Johns", "2010-11-07T02:31:00Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z"),
+    # clocks went forward from 23:30 to 0:30: the half hour before the missed midnight's moment is yesterday's
+    ("day", "America/Toronto", "1919-03-31T04:30:00Z", "1919-03-30T05:00:00Z", "1919-03-31T05:00:00Z"),
     # Friday the 30th did not happen
     ("day", "Pacific/Apia", "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
     ("day", "Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),

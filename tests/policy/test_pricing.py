@@ -5,15 +5,16 @@ from fractions import Fraction
 from math import ceil
 
 import pytest
+from genai_prices.data_units import unit_data
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.model import DatedRates, Rate
 from policy.pricing import Item, charge, dump_rates, itemize, load_rates, rates_at
-from policy.units import BELOW, DIMENSIONS, RATE_KEYS, make_rate
+from policy.units import BELOW, DIMENSIONS, make_rate
 
 
-def rates(**usd: str) -> tuple[Rate, ...]:
+def rates(**usd: str | Decimal) -> tuple[Rate, ...]:
     return tuple(make_rate(key, Decimal(amount)) for key, amount in usd.items())
 
 
@@ -66,8 +67,8 @@ TABLE = [
     ("children beyond their parent, without a rate", PLAIN, tokens("input 100, cache_read 150"), 375_000),
     # 100 × 300 + 100 × 3,750, not minus 100 × 3,000
     ("siblings beyond their parent", CACHED, tokens("input 100, cache_read 100, cache_write 100"), 405_000),
-    # 20 cached audio: once, at the dearer, 8,000; 30 other cached at 500; 40 other audio at 8,000; 10 text at 1,000
-    ("a kind between two", AUDIO, tokens("input 100, cache_read 50, input_audio 60, cache_audio_read 20"), 505_000),
+    # 20 cached audio: once, at the dearer, 8,000; 30 other cached at 500; 40 other audio at 8,000; 110 others at 1,000
+    ("a kind between two", AUDIO, tokens("input 200, cache_read 50, input_audio 60, cache_audio_read 20"), 605_000),
     # 50 × 500 + 60 × 8,000: which of them overlap isn't said
     ("two kinds that may overlap", AUDIO, tokens("input 100, cache_read 50, input_audio 60"), 505_000),
     # 70 × 2,000 + 30 × 16,000
@@ -122,16 +123,19 @@ def test_the_arithmetic_of_a_charge_can_be_shown():
 
 
 TOKEN_KINDS = sorted(kind for kind, its in DIMENSIONS.items() if its["family"] == "tokens")
-USD = st.decimals(0, 100, places=12)
-PRICES = st.dictionaries(
-    st.sampled_from([key for key in RATE_KEYS if key.endswith("_mtok")]) | st.sampled_from(["request", "seconds"]),
-    USD,
-    max_size=8,
-).map(lambda stated: tuple(make_rate(key, usd) for key, usd in stated.items()))
+CROSSED = [  # kinds that lie below one another in every way
+    f"{kind}_tokens"
+    for kind in (
+        "input", "cache_read", "cache_write", "cache_write_1h", "input_audio", "cache_audio_read", "cache_audio_write",
+        "cache_audio_write_1h", "output", "output_reasoning", "output_audio", "output_audio_reasoning",
+    )
+]  # fmt: skip
+KINDS = st.sampled_from(CROSSED) | st.sampled_from(TOKEN_KINDS)
+KEYS = KINDS.map(lambda kind: str(unit_data[kind]["price_key"])) | st.sampled_from(["request", "seconds"])
+PRICES = st.dictionaries(KEYS, st.decimals(0, 100, places=12), max_size=8).map(lambda stated: rates(**stated))
 QUANTITIES = st.integers(0, 10**7) | st.decimals(0, 10**7, places=3)
-UNITS = st.sampled_from([*TOKEN_KINDS, "request", "seconds"])
-ANY_USAGE = st.dictionaries(UNITS, QUANTITIES, max_size=9)
-CELLS = st.dictionaries(st.sampled_from(TOKEN_KINDS), st.integers(0, 10**7), max_size=9)
+ANY_USAGE = st.dictionaries(KINDS | st.sampled_from(["request", "seconds"]), QUANTITIES, max_size=9)
+CELLS = st.dictionaries(KINDS, st.integers(0, 10**7), max_size=9)
 
 
 def reported(cells: dict[str, int]) -> dict[str, int]:
@@ -158,7 +162,7 @@ def test_every_token_is_charged_exactly_once_at_its_nearest_rate(priced, cells):
     assert charge(priced, reported(cells)) == ceil(each_token_once(priced, cells))
 
 
-@given(PRICES, CELLS, st.sampled_from(TOKEN_KINDS), st.integers(0, 10**7))
+@given(PRICES, CELLS, KINDS, st.integers(0, 10**7))
 def test_more_tokens_never_cost_less(priced, cells, kind, more):
     grown = cells | {kind: cells.get(kind, 0) + more}
     assert charge(priced, reported(grown)) >= charge(priced, reported(cells))
