@@ -16,6 +16,7 @@ from policy.catalog import Catalog
 from proxy import api, dashboard
 from proxy import server as server_module
 from proxy.access import Guard
+from proxy.api.resource import Missing
 from proxy.forward import Forwarder
 from proxy.gate import Gate
 from proxy.ledger.embedded import open_embedded
@@ -67,6 +68,7 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         sidecar = Sidecar(settings, ledger, policy_file, Metrics())
         own = Starlette(routes=[*api.routes(sidecar), *dashboard.routes(sidecar)])
         own.router.redirect_slashes = False
+        own.router.default = Missing()
         yield App(sidecar, Gate(sidecar, forwarder), Guard(own, sidecar))
 
 

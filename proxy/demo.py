@@ -43,7 +43,7 @@ TEMPERS = (
     Temper(
         agent_id="coder",
         dialect="anthropic",
-        model="claude-opus-4-0",
+        model="claude-opus-5",
         max_tokens=300,
         at_once=(3, 6),
         rest_s=(6.0, 12.0),

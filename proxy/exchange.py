@@ -75,7 +75,8 @@ class Exchange:
                 answer = await self._forward(receive)
                 client.watch()
                 try:
-                    await self._relay(answer, client, send)
+                    with self._sidecar.metrics.streaming():
+                        await self._relay(answer, client, send)
                 finally:
                     await answer.aclose()
         except NotSent as error:

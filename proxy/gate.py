@@ -14,12 +14,11 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from policy.model import Price
-from policy.pricing import dump_rates
 from proxy.denials import Dialect, Refused, Reply, refused, reply
 from proxy.exchange import Drains, Exchange
 from proxy.forward import Forwarder
 from proxy.identify import Caller, identify
-from proxy.ledger.port import Admission, AgentUnknown, Call, Denial, LedgerUnavailable
+from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.quote import ProxyRequest, Quote, quote, wire_format
 from proxy.receive import ClientGone, Incoming, receive_body, receive_head
 from proxy.rules import Rules
@@ -68,18 +67,8 @@ class Gate:
 
     async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote) -> Admission:
         """Decide and reserve in one step. Raises Refused with the denial."""
-        call = Call(
-            agent_id=caller.agent.id,
-            action_type="api_call",
-            target=quoted.target,
-            upstream=quoted.target.partition(":")[0],
-            price=quoted.price.name if quoted.price else None,
-            estimate=quoted.estimate,
-            rates=dump_rates(quoted.rates),
-            policy_hash=rules.policy.hash,
-        )
         try:
-            answer = await self._sidecar.ledger.authorize(call)
+            answer = await self._sidecar.ledger.authorize(quoted.call(caller.agent.id, rules.policy.hash))
         except AgentUnknown as error:
             raise Refused(404, "agent_not_found", "Agent Ledger: no agent has this id.") from error
         except LedgerUnavailable as error:

@@ -121,6 +121,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, config: Config, state: ServerState, edges: Edges) -> None:
         super().__init__(config, state, {})
         self.access_log = False  # it would print ?key=, and Config leaves it to how logging is set up
+        self.access_log = False  # whatever handlers are attached to its logger: it would print ?key=
         self.served = self.app
         self.edges = edges
         self.stage: Literal["idle", "head", "body"] = "idle"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +11,10 @@ from urllib.parse import unquote
 
 from policy.estimate import RequestFacts, estimate
 from policy.model import Match, Price, Rates, Upstream
-from policy.pricing import rates_at
+from policy.pricing import dump_rates, rates_at
 from proxy.denials import Refused
+from proxy.jsontext import JsonError, loads
+from proxy.ledger.port import Call
 from proxy.metering.formats import told_by_path
 from proxy.rules import Rules
 
@@ -52,6 +53,19 @@ class Quote:
     usage: Mapping[str, int | Decimal] = field(default_factory=dict)
     rates: Rates = ()
     body: Any = None
+
+    def call(self, agent_id: str, policy_hash: str) -> Call:
+        """What the ledger is asked to authorize."""
+        return Call(
+            agent_id=agent_id,
+            action_type="api_call",
+            target=self.target,
+            upstream=self.target.partition(":")[0],
+            price=self.price.name if self.price else None,
+            estimate=self.estimate,
+            rates=dump_rates(self.rates),
+            policy_hash=policy_hash,
+        )
 
 
 def wire_format(upstream: Upstream, path: str) -> str | None:
@@ -101,33 +115,13 @@ def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:
     if not request.body:
         return None
     try:
-        return json.loads(request.body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return loads(request.body)
+    except JsonError as error:
         # A body we can't read might still be read by a lenient upstream, and so dodge a rule.
         if "json" in request.content_type.lower() or any(price.match.body for price in candidates):
-            message = f"Agent Ledger: the request body must be plain JSON to be priced ({_brief(error)})."
+            message = f"Agent Ledger: the request body must be plain JSON to be priced ({error})."
             raise Refused(400, "invalid_json", message) from error
         return None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _brief(error: Exception) -> str:
-    """Why it isn't JSON, without quoting any of it."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno}"
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
-    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:100]
 
 
 def _model(request: ProxyRequest, body: Any, price: Price | None) -> str | None:

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from proxy.server import Server
 
 _CREATED = 1_767_225_600  # answers are the same at any time
-_MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small")
+_MODELS = ("gpt-4o", "gpt-4o-mini", "claude-opus-5", "text-embedding-3-small")
 _REPLY = "This is the built-in stand-in; no provider was asked and nothing was charged. You said:"
 _DIMENSIONS = 8
 

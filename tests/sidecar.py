@@ -50,7 +50,13 @@ class Process:
             stdout=self._output,
             stderr=self._output,
         )
-        self.url = self._wait_for_url(self.log.stat().st_size if self.log.exists() else 0)
+        try:
+            self.url = self._wait_for_url(self._output.tell())
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self._output.close()
+            raise
         self.api = httpx.Client(base_url=self.url, headers=ADMIN_HEADERS, timeout=30)
 
     def _wait_for_url(self, start: int) -> str:

@@ -10,6 +10,7 @@ IMPURE = {"os", "sys", "pathlib", "time", "socket", "asyncio", "threading", "ran
 
 # Who may import whom: a module of one floor imports from its own and from those below it.
 FLOORS = [
+    {"proxy.__main__"},
     {"proxy.cli"},
     {"proxy.app"},
     {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo"},
@@ -17,8 +18,10 @@ FLOORS = [
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access"},
     {"proxy.state", "proxy.denials", "proxy.metrics"},
     {"proxy.rules"},
-    {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.server", "proxy.standin"},
-    {"proxy.settings", "proxy.jsontext"},
+    {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},
+    {"proxy.server"},
+    {"proxy.protocol"},
+    {"proxy.settings", "proxy.jsontext", "proxy.framing"},
     {"policy"},
 ]
 

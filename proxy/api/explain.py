@@ -9,12 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from policy.match import misses
-from policy.pricing import dump_rates
 from proxy.api.fields import Fields
 from proxy.api.resource import BODY_MAX, answer, read_body
 from proxy.api.wire import iso_or_null, rates_json, usd_or_null
 from proxy.denials import sentence
-from proxy.ledger.port import Call
 from proxy.quote import ProxyRequest, Quote, quote
 from proxy.state import Sidecar
 
@@ -49,16 +47,7 @@ async def explain(sidecar: Sidecar, request: Request) -> Response:
 
 async def _decision(sidecar: Sidecar, agent_id: str, quoted: Quote) -> dict[str, Any]:
     """Raises AgentUnknown."""
-    call = Call(
-        agent_id=agent_id,
-        action_type="api_call",
-        target=quoted.target,
-        upstream=quoted.target.partition(":")[0],
-        price=quoted.price.name if quoted.price else None,
-        estimate=quoted.estimate,
-        rates=dump_rates(quoted.rates),
-    )
-    verdict = await sidecar.ledger.preview(call)
+    verdict = await sidecar.ledger.preview(quoted.call(agent_id, sidecar.policy_file.rules.policy.hash))
     agent = sidecar.ledger.agent(agent_id)
     return {
         "allowed": verdict is None,
