@@ -75,7 +75,7 @@ class Invalid(Exception):
 async def _body(request: Request, *required: str) -> dict[str, Any]:
     try:
         body = json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Invalid("We could not parse the JSON body of your request.") from None
     if not isinstance(body, dict):
         raise Invalid("The body of the request must be a JSON object.")
