@@ -45,10 +45,10 @@ TEMPERS = (
         dialect="anthropic",
         model="claude-opus-5",
         max_tokens=300,
-        at_once=(3, 6),
+        at_once=(2, 5),
         rest_s=(6.0, 12.0),
         tasks=("Review this diff.", "Write the missing test.", "Why does the build fail?"),
-        greedy_every=15,
+        greedy_every=10,
     ),
     Temper(
         agent_id="summarizer",
