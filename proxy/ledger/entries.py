@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from policy.decide import Verdict
 from proxy.ledger.port import Action, Agent, Alert
@@ -33,6 +33,7 @@ Kind = Literal[
     "carry", "authorize", "settle", "void", "expire", "record", "denied", "repeat", "agent", "policy", "acknowledge",
     "alert",
 ]  # fmt: skip
+_KINDS = frozenset(get_args(Kind))
 FINAL: frozenset[str] = frozenset({"settle", "void", "expire", "record", "denied"})
 
 # A hold on a budget: its name, group, and the period's start and end in unix ms.
@@ -124,6 +125,8 @@ def decode(line: Mapping[str, Any]) -> Entry:
     """What ``encode`` was given. Raises ValueError, KeyError or TypeError for what no engine wrote."""
     if line["v"] != VERSION:
         raise ValueError(f"format version {line['v']}: this engine reads version {VERSION}")
+    if line["type"] not in _KINDS:
+        raise ValueError(f"no such entry: {line['type']}")
     entry = Entry(line["type"], line["at"], line["seq"])
     for name, from_json in _FROM_JSON:
         if name in line:

@@ -150,12 +150,14 @@ class Journal:
             raise LedgerUnavailable(self.failure)
         with self._file:
             try:
-                if self._fd >= 0:
+                before = self._fd
+                if before >= 0:
                     self._sync()
-                    os.close(self._fd)
                 month = month_of(at)
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
                 self._fd = os.open(file_of(self.folder, month), flags, 0o600)
+                if before >= 0:
+                    os.close(before)
                 sync_folder(self.folder)
             except OSError as error:
                 raise self._fail(f"beginning a month's journal failed: {error.strerror}") from error

@@ -15,7 +15,7 @@ from policy.periods import span
 from proxy.ledger import desk
 from proxy.ledger.book import Book
 from proxy.ledger.desk import Checkpoint
-from proxy.ledger.entries import GENESIS, Entry, decode
+from proxy.ledger.entries import Entry, decode
 from proxy.ledger.entries import loads as parse
 from proxy.ledger.journal import UTC, Mark, Synced, file_of, folder_of, month_of, months, read_synced, sync_folder
 from proxy.ledger.port import LedgerDamaged
@@ -60,7 +60,7 @@ def walk(path: Path, start: Mark) -> Iterator[tuple[Entry, Mark]]:
                 entry, prev = decode(fields), fields["prev"]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise Damage(path, mark.offset, f"not a line of this journal ({error})") from error
-            if mark.seq == 0 and mark.head == GENESIS and entry.type == "carry":
+            if mark.seq == 0 and entry.type == "carry" and entry.seq > 1:
                 mark = mark._replace(seq=entry.seq - 1, head=prev)
             if bounds is None:
                 bounds = span("month", entry.at, UTC)

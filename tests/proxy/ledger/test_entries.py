@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from types import MappingProxyType
+
+import pytest
+
+from policy.decide import Verdict
+from proxy.ledger.entries import (
+    GENESIS,
+    Entry,
+    Idempotency,
+    LimitHold,
+    Notice,
+    Opened,
+    Pause,
+    Terms,
+    decode,
+    dumps,
+    encode,
+    loads,
+)
+from proxy.ledger.port import Action, Agent, Alert
+
+ACTION = Action(
+    id="act_1",
+    agent_id='a\ud800\u2028\n"é',
+    action_type="llm",
+    target="t",
+    cost=-5,
+    outcome="success",
+    created_at=1,
+    usage={"input_tokens": 10**30, "seconds": Decimal("0.10"), "units": Decimal("1E+3")},
+    flags=("x", "y"),
+    softened=("unpriced",),
+)
+
+ENTRIES = [
+    Entry("authorize", 1, 2, action=ACTION, holds=(("m", "a", 0, 9),), limits=(LimitHold("l", "", 0, 0),)),
+    Entry("settle", 1, 2, action=ACTION, alerts=(Notice(Alert("alr", None, "t", "m", 3), "once", 4),)),
+    Entry("denied", 1, 2, action=ACTION, verdict=Verdict("budget_exceeded", "b", "g", 1, 2, None)),
+    Entry("denied", 1, 2, action=ACTION, pause=Pause("a", "r", 1, 2), idempotency=Idempotency("k", "d")),
+    Entry("repeat", 1, 2, counts={"act_1": 3}, agent_id="a"),
+    Entry("agent", 1, 2, agents=(Agent("a", "n", "r", "o", 1, None, 2, keys=("k",), managed=frozenset({"x", "y"})),)),
+    Entry("policy", 1, 2, budgets={"b": Terms("s", 1)}, opened=(Opened("b", "g", 0, 9, 5),), reheld={"act_1": ()}),
+    Entry("acknowledge", 1, 2, id="alr"),
+    Entry("carry", 1, 2, book={"agents": []}),
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.type)
+def test_a_line_is_one_line_of_ascii_and_gives_the_entry_back(entry: Entry) -> None:
+    line = encode(entry, GENESIS)
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert decode(loads(line)) == entry
+    assert list(json.loads(line))[:5] == ["v", "seq", "prev", "at", "type"]
+
+
+@pytest.mark.parametrize("quantity", ["0.1", "3.14159265358979323846264338327950288", "1E-9", "1E+20", "5"])
+def test_quantities_are_exact_numbers(quantity: str) -> None:
+    text = dumps({"usage": {"seconds": Decimal(quantity), "tokens": 2**70}})
+    assert loads(text)["usage"] == {"seconds": Decimal(quantity), "tokens": 2**70}
+    assert isinstance(loads(text)["usage"]["seconds"], Decimal)
+    assert json.loads(text)["usage"]["seconds"] == pytest.approx(float(quantity))  # a number, not a string
+
+
+def test_any_mapping_is_an_object() -> None:
+    assert dumps({"a": MappingProxyType({"b": (1, None, True)})}) == '{"a":{"b":[1,null,true]}}'
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), float("nan")])
+def test_what_is_no_quantity_is_refused(value: object) -> None:
+    with pytest.raises(ValueError):
+        dumps({"usage": value})
+
+
+@pytest.mark.parametrize(
+    "line", ['{"v":2,"seq":1,"at":1,"type":"alert"}', '{"v":1,"at":1,"type":"alert"}', '{"v":1,"seq":1,"at":1}']
+)
+def test_what_no_engine_of_this_version_wrote_is_refused(line: str) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        decode(loads(line))
+
+
+def test_deep_nesting_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="deep"):
+        loads("[" * 100_000)
