@@ -67,17 +67,17 @@ def _unreachable(policy: Policy, root: Node, report: Report) -> Iterator[tuple[P
     """Prices that an earlier one surely leaves no call: one with no body condition, or with the very same."""
     everywhere = frozenset(policy.upstreams)
     index = PathIndex(path for price in policy.prices for path in price.match.paths)
-    earlier: dict[tuple[object, str], list[int]] = {}  # prices by body conditions and path
+    earlier: dict[tuple[str, str], list[int]] = {}  # prices by body conditions and path
     for i, price in enumerate(policy.prices):
         covering = [_covering(index, path) for path in _paths(price.match)]
-        bodies = {(), price.match.body}
+        bodies = {repr(()), repr(price.match.body)}  # as written: True equals 1 but is not the same
         rivals = {j for body in bodies for path in covering[0] for j in earlier.get((body, path), ())}
         before = min(
             (j for j in rivals if _covers(policy.prices[j].match, price.match, covering, everywhere)), default=None
         )
         if before is None:
             for path in _paths(price.match):
-                earlier.setdefault((price.match.body, path), []).append(i)
+                earlier.setdefault((repr(price.match.body), path), []).append(i)
             continue
         place = report.line_col(locate(root, "prices", before).start)
         message = f"never reached: the price {_shown(root, before)}, at {place}, comes first for all it matches"

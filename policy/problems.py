@@ -170,7 +170,7 @@ class Report:
         shown = ""
         near = slice(max(0, bisect_left(spans, (start, 0)) - 1), bisect_left(spans, (end, 0)))
         for hidden_start, hidden_end in spans[near]:
-            if hidden_end > start:
+            if start < min(hidden_end, end):
                 shown += self.text[start : max(start, hidden_start)] + _MASK
                 start = min(hidden_end, end)
         return shown + self.text[start:end]

@@ -245,8 +245,9 @@ class _Composer:
             if isinstance(key, ScalarNode) and not key.broken and key.value not in found.keys:
                 found.keys[key.value], found.values[key.value] = key, value
                 continue
-            found.dropped += (key, value)
+            found.dropped.append(value)
             if not isinstance(key, ScalarNode):
+                found.dropped.append(key)
                 self._report.note(key.start, "key-type", "a key is plain text")
             elif not key.broken:
                 first = self._report.line_col(found.keys[key.value].start)

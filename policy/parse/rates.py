@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from policy.model import DatedRates, Rate, Rates
 from policy.parse.reader import Reader
-from policy.source import ListNode, MapNode, Node, ScalarNode
+from policy.source import MapNode, Node, ScalarNode
 from policy.units import UnitError, make_rate
 
 _DATE = re.compile(r"(?:19[7-9]|[2-9]\d\d)\d-\d\d-\d\d", re.ASCII)
@@ -21,23 +21,24 @@ def read_rates(reader: Reader, node: Node | None, zone: ZoneInfo) -> tuple[Dated
     if isinstance(node, ScalarNode):
         reader.choice(node, ("catalog",), "catalog")
         return "catalog"
-    if not isinstance(node, ListNode):
-        return (DatedRates(0, read_rate_map(reader, node)),) if node else ()
     dated: list[DatedRates] = []
     for item in reader.one_or_many(node, "a mapping of rates"):
         since = item.values.get("from") if isinstance(item, MapNode) else None
         from_ms = _midnight(reader, since, zone) if since else 0
+        rates = read_rate_map(reader, item)
+        if from_ms is None:
+            continue
         if dated and from_ms <= dated[-1].from_ms:
             message = "every entry after the first says from: which day, later than the entry's before it"
             reader.note(since or item, "date-order", message)
-        dated.append(DatedRates(from_ms, read_rate_map(reader, item)))
+        dated.append(DatedRates(from_ms, rates))
     return tuple(dated)
 
 
 def read_rate_map(reader: Reader, node: Node, only: tuple[str, ...] = ()) -> Rates:
     """A mapping of units to USD; ``from`` is passed over. ``only`` these units, if any are said."""
     found: dict[str, Rate] = {}
-    entries = [(key, value) for key, value in reader.entries(node, "USD by unit") if key.value != "from"]
+    entries = [(key, value) for key, value in reader.entries(node, "USD by unit") if only or key.value != "from"]
     if isinstance(node, MapNode) and not entries:
         reader.note(node, "rate", "no rate; what is free says so: {request: 0}")
     for key, value in entries:
@@ -67,15 +68,15 @@ def read_rate_map(reader: Reader, node: Node, only: tuple[str, ...] = ()) -> Rat
     return tuple(found.values())
 
 
-def _midnight(reader: Reader, node: Node, zone: ZoneInfo) -> int:
+def _midnight(reader: Reader, node: Node, zone: ZoneInfo) -> int | None:
     found = reader.scalar(node, "a day, such as 2027-01-01", ("text",))
     if found is None:
-        return 0
+        return None
     try:
         day = datetime.fromisoformat(found.value) if _DATE.fullmatch(found.value) else None
     except ValueError:  # no such day
         day = None
     if day is None:
         reader.note(found, "date", f"{found.quoted} is no day such as 2027-01-01")
-        return 0
+        return None
     return int(day.replace(tzinfo=zone).timestamp()) * 1000
