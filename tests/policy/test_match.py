@@ -233,11 +233,15 @@ def test_a_thousand_rules_are_looked_up_not_scanned():
     assert len(tried) <= 2
 
 
-def test_what_is_held_of_agents_paths_is_bounded():
-    found = index(*(price(str(n), paths=("/*/" + "x" * n,)) for n in range(3)), price("any"))
+def test_what_is_held_of_agents_paths_is_bounded(monkeypatch):
+    found = index(*(price(str(n), paths=(f"/{n}",)) for n in range(9)), price("any"))
     for n in range(10_000):
-        found.candidates("up", "POST", f"/{n}")
-    assert len(found._held) == 1
+        found.candidates("up", f"METHOD{n}", f"/{n}")
+    assert len(found._held) == 10
+    monkeypatch.setattr("policy.match._HELD_MAX", 4)
+    for n in range(10):
+        assert found.candidates("else", "GET", f"/{n}")[-1].name == ("any" if n == 9 else str(n))
+    assert len(found._held) <= 4
 
 
 def test_misses_say_why_and_quote_nothing_of_the_body():

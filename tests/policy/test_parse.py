@@ -324,6 +324,10 @@ def test_rates_may_be_finer_than_money():
     ]
 
 
+def test_a_number_in_a_body_condition_has_a_bounded_length():
+    assert codes(f"prices: [{{name: p, rates: catalog, match: {{body: {{a: {'9' * 41}}}}}}}]") == ["number"]
+
+
 def test_matches_take_one_or_many():
     found = policy(
         "upstreams: {a: {url: 'http://a'}, b: {url: 'http://b'}}\n"
@@ -418,6 +422,24 @@ def test_an_empty_variable_counts_as_missing():
 
 def test_a_missing_secret_is_one_problem_not_two():
     assert codes("agents:\n  - id: a\n    monthly_budget: ${env:NOT}\n    key: ${env:NOT}\n") == ["missing-env"] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults: {mode: X, timezone: X, durability: X, unpriced: X}",
+        "upstreams: {u: {url: X, meter: X, catalog: X, timeout: X, ask_usage: X, set_headers: {a: X}}}",
+        "agents: [{id: X, name: X, monthly_budget: X, auto_resume: X, key: X}]",
+        "prices: [{name: X, rates: {request: X}, match: {method: X, path: X, upstream: X, body: {a: X}, protocol: X}}]",
+        "prices: [{name: p, rates: [{request: 1}, {from: X, request: X}]}]",
+        "prices: [{name: p, rates: {clips: 1}, estimate: {clips: X}, usage: {clips: {header: X}}, model: X}]",
+        "budgets: [{name: X, amount: X, period: X, each: X, match: {agent: X, role: [X]}}]",
+        "limits: [{name: l, concurrent: X}]",
+        "alerts: {thresholds: [X], webhooks: [{url: X, format: X, types: [X]}]}",
+    ],
+)
+def test_a_missing_value_is_one_problem_wherever_it_stands(text):
+    assert codes(text.replace("X", '"${env:NOT}"')) == ["missing-env"] * text.count("X")
 
 
 def test_a_secret_of_two_lines_is_no_header():
