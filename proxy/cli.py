@@ -151,6 +151,13 @@ def _demo(options: argparse.Namespace) -> int:
         policy = Path(folder, "policy.yaml")
         policy.write_text(demo.policy_text(), "utf-8")
         token, token_file = admin_token(Path(folder), os.environ)
-        settings = Settings(policy, Path(folder, "data"), options.host, options.port, admin_token=token)
+        settings = Settings(
+            policy,
+            Path(folder, "data"),
+            options.host,
+            options.port,
+            no_auth=_no_auth_problem(options.host) is None,  # play money: nothing to sign in for
+            admin_token=token,
+        )
         asyncio.run(serve(settings, lambda url: _greet(settings, url, token_file), demo.simulate))
     return 0

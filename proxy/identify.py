@@ -11,6 +11,7 @@ from proxy.denials import Refused
 from proxy.ledger.port import Agent, Ledger
 
 KEY_PREFIX = "alk_"
+SESSION_COOKIE = "agent_ledger_session"  # the dashboard's: a browser sends it with any path of this host
 
 _PREFIX = KEY_PREFIX.encode()
 _SLOTS = frozenset({b"x-ledger-key", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
@@ -71,6 +72,8 @@ def _split(headers: Headers) -> tuple[set[str], str | None, list[tuple[bytes, by
             named = value.decode("latin-1")
         elif name in _SLOTS and (key := _ours(name, value)) is not None:
             keys.add(key)
+        elif name == b"cookie":
+            rest += [(name, left)] if (left := _without_session(value)) else []
         else:
             rest.append((name, value))
     return keys, named, rest
@@ -84,6 +87,13 @@ def _ours(name: bytes, value: bytes) -> str | None:
     value = value.strip()
     # X-Ledger-Key is ours whatever it holds: a mistyped key there must not pass for "no key".
     return value.decode("latin-1") if value.startswith(_PREFIX) or name == b"x-ledger-key" else None
+
+
+def _without_session(cookies: bytes) -> bytes:
+    ours = SESSION_COOKIE.encode() + b"="
+    if ours not in cookies:
+        return cookies
+    return b"; ".join(each for part in cookies.split(b";") if not (each := part.strip()).startswith(ours))
 
 
 def _split_query(query: bytes) -> tuple[set[str], bytes]:

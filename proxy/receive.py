@@ -33,12 +33,18 @@ class Incoming:
 
 
 def receive_head(scope: Scope, policy: Policy) -> Incoming:
-    """Raises Refused (404) where the first segment of the path names no upstream."""
+    """Raises Refused: 404 where the first segment of the path names no upstream, 403 to a browser that would show it.
+
+    What an upstream answers must not run as a page of the dashboard's origin.
+    """
     name, _, rest = scope["raw_path"][1:].decode("latin-1").partition("/")
     upstream = policy.upstreams.get(name)
     if upstream is None:
         raise Refused(404, "upstream_not_found", "Agent Ledger: the policy names no such upstream.")
-    return Incoming(upstream, scope["method"], "/" + rest, scope["query_string"], scope["headers"])
+    incoming = Incoming(upstream, scope["method"], "/" + rest, scope["query_string"], scope["headers"])
+    if incoming.header(b"sec-fetch-dest") not in ("", "empty"):
+        raise Refused(403, "browser_navigation", "Agent Ledger: a proxied path can't be opened as a page.")
+    return incoming
 
 
 async def receive_body(

@@ -11,7 +11,9 @@ import time
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
-COOKIE = "agent_ledger_session"
+from proxy.identify import SESSION_COOKIE
+
+COOKIE = SESSION_COOKIE
 LIFETIME_S = 12 * 3600
 
 _SHAPE = re.compile(r"(\d{1,12}\.[0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)

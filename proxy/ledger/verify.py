@@ -61,6 +61,7 @@ class _Verification:
                 start = Mark(month, seq=mark.seq, head=mark.head, at=mark.at)
                 for entry, reached in walk(path, start):
                     if entry.type == "carry" and lines:
+                        self._book.advance(entry.at)
                         self._compare(entry.book, f"{path.name}, line 1: what it carries over")
                     check_synced(path, start, reached, self._synced)
                     self._book.apply(entry)

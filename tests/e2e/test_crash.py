@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -90,8 +91,8 @@ def place(tmp_path, upstream):
     return policy, tmp_path / "data"
 
 
-def call(sidecar, **more):
-    return httpx.post(
+def call(sidecar, client=httpx, **more):
+    return client.post(
         f"{sidecar.url}/held/v1/chat/completions", json=BODY | more, headers={"x-agent-id": "worker"}, timeout=20
     )
 
@@ -116,7 +117,7 @@ def state(sidecar):
         [sys.executable, "-m", "proxy", "verify", "--data", str(sidecar.data)], capture_output=True, text=True
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    actions = sidecar.get("/api/actions?agentId=worker")["items"]
+    actions = sidecar.get("/api/actions?agentId=worker&limit=1000")["items"]
     spent = float(agent["currentSpend"])
     assert spent == pytest.approx(sum(float(action["cost"]) for action in actions), abs=1e-12)
     assert {float(budget["spent"]) for budget in agent["budgets"]} == {spent}
@@ -170,11 +171,9 @@ def test_promise_4_killed_again_and_again_under_load_nothing_acknowledged_is_mis
             stop = threading.Event()
 
             def load(sidecar=sidecar, stop=stop):
-                while not stop.is_set():
-                    try:
-                        acknowledged.add(call(sidecar).headers["x-ledger-action-id"])
-                    except httpx.HTTPError:
-                        return
+                with httpx.Client() as client, contextlib.suppress(httpx.HTTPError):
+                    while not stop.is_set():
+                        acknowledged.add(call(sidecar, client).headers["x-ledger-action-id"])
 
             threads = [threading.Thread(target=load) for _ in range(4)]
             for thread in threads:

@@ -62,6 +62,12 @@ def test_an_upstream_credential_passes_beside_our_key():
     assert caller.headers == [(b"authorization", b"Bearer sk-provider"), (b"x-api-key", b"sk-ant")]
 
 
+def test_promise_10_the_dashboards_session_never_goes_upstream():
+    caller = who(("x-agent-id", "open"), ("cookie", "a=1; agent_ledger_session=secret; b=2"))
+    assert caller.headers == [(b"cookie", b"a=1; b=2")]
+    assert who(("x-agent-id", "open"), ("cookie", "agent_ledger_session=secret")).headers == []
+
+
 def test_an_upstream_key_in_the_query_passes():
     assert who(("x-agent-id", "open"), query=b"key=AIza").query == b"key=AIza"
 
