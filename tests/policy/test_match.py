@@ -108,6 +108,14 @@ def test_first_match_wins_and_candidates_end_with_the_first_that_needs_no_body()
     assert first([prices[2]], {"method": "tools/list"}) is None
 
 
+def test_a_glob_above_a_literal_comes_first():
+    prices = [price("glob", body=(("model", ("gpt*",)),)), price("literal", body=(("model", ("gpt-4",)),))]
+    assert first(prices, {"model": "gpt-4"}) == "glob"
+    assert first(prices[::-1], {"model": "gpt-4"}) == "literal"
+    paths = [price("glob", paths=("/v1/*",)), price("literal", paths=("/v1/a",))]
+    assert first(paths, None, path="/v1/a") == "glob"
+
+
 def test_plain_tuples_of_prices_are_candidates_too():
     one = price("a", body=(("x", ("1",)),))
     assert index(one).first((one,), {"x": "1"}) is one
