@@ -38,7 +38,7 @@ class Reader:
     ) -> Mapping[str, Node]:
         """The values of a mapping with a fixed vocabulary of keys; empty where it is no mapping."""
         values = {key.value: value for key, value in self.entries(node, what)}
-        for key in values.keys() - set(known):
+        for key in [key for key in values if key not in known]:
             assert isinstance(node, MapNode)
             hint = self.report.hint(key, known)
             self.note(node.keys[key], "unknown-key", f"unknown key {node.keys[key].quoted} in {what}{hint}")
