@@ -265,10 +265,10 @@ class EmbeddedLedger(Administration):
             digest, recorded = held
             if digest != idempotency.digest:
                 raise IdempotencyConflict("this Idempotency-Key was used with another body", in_flight=False)
-            return recorded
+            denial = recorded.denial
+            return replace(recorded, denial=denial and replace(denial, agent=self.agent(key[0])))
         recorded, seq = self._record(call, outcome, idempotency)
-        denial = recorded.denial
-        if denial is None or denial.verdict.reason not in TRANSIENT:
+        if recorded.denial is None or recorded.denial.verdict.reason not in TRANSIENT:
             self._answers[key] = _Answer(idempotency.digest, self._store.now(), seq, replace(recorded, replayed=True))
         await self._durable(seq)
         return recorded

@@ -221,7 +221,10 @@ class Index:
         month = place.month or months(self._folder)[0]
         end = target.offset if month == target.month else file_of(self._folder, month).stat().st_size
         if place.offset >= end:
-            self._place = place._replace(month=min(each for each in months(self._folder) if each > month), offset=0)
+            later = [each for each in months(self._folder) if each > month]
+            if not later:
+                raise _Foreign
+            self._place = place._replace(month=later[0], offset=0)
             return
         file = self._file(month, place.offset)
         batch, offset, line = _Batch(), place.offset, b""
@@ -236,7 +239,7 @@ class Index:
         last = loads(line)
         reached = _Place(month, offset, last["seq"], hashlib.sha256(line).hexdigest())
         batch.write(self._db)
-        self._db.execute("DELETE FROM idempotency WHERE at < ?", (last["at"] - IDEMPOTENCY_MS,))
+        self._db.execute("DELETE FROM idempotency WHERE at <= ?", (last["at"] - IDEMPOTENCY_MS,))
         self._db.execute("DELETE FROM place")
         self._db.execute("INSERT INTO place VALUES (?,?,?,?)", reached)
         self._db.commit()

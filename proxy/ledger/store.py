@@ -155,7 +155,11 @@ class Store:
                 self._begin_checkpoint()
 
     async def _look_at_disk(self) -> None:
-        stat = await asyncio.to_thread(os.statvfs, self._data)
+        try:
+            stat = await asyncio.to_thread(os.statvfs, self._data)
+        except OSError as error:
+            self.disk_low = f"the data folder can't be looked at: {error.strerror}"
+            return
         free = stat.f_bavail * stat.f_frsize
         low = f"the disk has {free >> 20} MiB free, below {DISK_FREE_MIN >> 20} MiB: nothing new is admitted"
         self.disk_low = low if free < DISK_FREE_MIN else None
