@@ -217,7 +217,6 @@ class Protocol(HttpToolsProtocol):
     def refuse(self, refusal: Refusal) -> None:
         """Answer with the refusal if nothing else is being answered; read no further request from this client."""
         running = self.running
-        self.pipeline.clear()
         if running is None or running.response_complete:
             self._answer(refusal)
         elif self.stage != "body" or running is not self.cycle:

@@ -217,6 +217,23 @@ async def test_a_request_followed_by_garbage_gets_its_answer_and_then_the_connec
     assert (answer.status, answer.json()["body"], len(echo.scopes)) == (200, "ab", 1)
 
 
+async def test_a_request_queued_before_garbage_is_not_begun() -> None:
+    finish, calls = asyncio.Event(), 0
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal calls
+        calls += 1
+        await finish.wait()
+        await reply(send, b"first")
+
+    async with serving(slow) as port, Raw.connect(port) as raw:
+        await raw.send(GET + b"\r\n" + GET + b"\r\nGARBAGE\r\n\r\n")
+        finish.set()
+        assert (await raw.answer()).body == b"first"
+        assert await raw.closed()
+    assert calls == 1
+
+
 async def test_expect_100_continue_is_answered_when_the_app_reads(port: int) -> None:
     async with Raw.connect(port) as raw:
         await raw.send(POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
