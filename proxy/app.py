@@ -20,6 +20,7 @@ from proxy.api.resource import Missing
 from proxy.forward import Forwarder
 from proxy.gate import Gate
 from proxy.ledger.embedded import open_embedded
+from proxy.ledger.port import AgentUnknown
 from proxy.metrics import Metrics
 from proxy.rules import PolicyFile
 from proxy.server import Server
@@ -61,6 +62,8 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         ledger = await open_embedded(settings.data)
         closing.push_async_callback(ledger.close)
         await ledger.use(policy_file.rules.policy)
+        if settings.agent is not None and ledger.agent(settings.agent) is None:
+            raise AgentUnknown(f"--agent: there is no agent {settings.agent}")
         standin = StandIn()
         closing.push_async_callback(standin.stop)
         forwarder = Forwarder(builtin=standin.url)

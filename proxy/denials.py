@@ -33,6 +33,7 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.retry_after_s: int | None = details.pop("retry_after_s", None)
+        self.request: Any = details.pop("request", None)  # the parsed body, where it was read before this was found
         self.details = {name: value for name, value in details.items() if value is not None}
 
     @property

@@ -61,7 +61,7 @@ class Gate:
             await exchange.run(receive, send)
         except Refused as refusal:
             self._sidecar.metrics.refused(refusal.code)
-            await _answer(send, reply(dialect, refusal, quoted.body if quoted else None))
+            await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))
         except ClientGone:
             return  # it left before its request was whole: nothing was authorized, nobody is there to answer
 

@@ -81,6 +81,10 @@ def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at
     Raises Refused (400) for a body that the prices have to read and can't.
     """
     body = _parse(request, candidates)
+    if isinstance(body, list) and any(price.match.body for price in candidates):
+        # No field of an array can be matched: as a batch, JSON-RPC calls would pass for what matches anything.
+        message = "Agent Ledger: a batch can't be priced; send its requests one by one."
+        raise Refused(400, "batch_refused", message, request=body)
     price = rules.prices.first(candidates, body)
     model = _model(request, body, price)
     rates = _rates(rules, request, price, model, at_ms)

@@ -60,15 +60,22 @@ class Process:
         self.api = httpx.Client(base_url=self.url, headers=ADMIN_HEADERS, timeout=30)
 
     def _wait_for_url(self, start: int) -> str:
+        return self._wait_for(re.compile(r" serves .* at (http://\S+)"), start)[1]
+
+    def wait_for_log(self, text: str) -> None:
+        """Until the log says it."""
+        self._wait_for(re.compile(re.escape(text)), 0)
+
+    def _wait_for(self, pattern: re.Pattern[str], start: int) -> re.Match[str]:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             text = self.log.read_bytes()[start:].decode()
-            if found := re.search(r" serves .* at (http://\S+)", text):
-                return found[1]
+            if found := pattern.search(text):
+                return found
             if self.process.poll() is not None:
-                raise RuntimeError(f"the sidecar did not start:\n{text}")
+                raise RuntimeError(f"the sidecar ended:\n{text}")
             time.sleep(0.02)
-        raise TimeoutError(f"the sidecar did not say its address:\n{self.log.read_text()}")
+        raise TimeoutError(f"the log never said {pattern.pattern}:\n{self.log.read_text()}")
 
     def get(self, path: str):
         answer = self.api.get(path)

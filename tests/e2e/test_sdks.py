@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import anthropic
 import openai
 import pytest
@@ -38,20 +40,27 @@ def sidecar(tmp_path_factory):
         yield running
 
 
-def openai_client(sidecar, key="alk_rich", kind=openai.OpenAI):
-    return kind(base_url=f"{sidecar.url}/demo/v1", api_key=key)
+@pytest.fixture
+def openai_client(sidecar):
+    """Makes clients, and closes them: a client's sockets must not outlive its test."""
+    with contextlib.ExitStack() as opened:
+        url = f"{sidecar.url}/demo/v1"
+        yield lambda key="alk_rich", **more: opened.enter_context(openai.OpenAI(base_url=url, api_key=key, **more))
 
 
-def anthropic_client(sidecar, key="alk_rich", kind=anthropic.Anthropic):
-    return kind(base_url=f"{sidecar.url}/demo", api_key=key)
+@pytest.fixture
+def anthropic_client(sidecar):
+    with contextlib.ExitStack() as opened:
+        url = f"{sidecar.url}/demo"
+        yield lambda key="alk_rich": opened.enter_context(anthropic.Anthropic(base_url=url, api_key=key))
 
 
 def latest(sidecar, agent="rich"):
     return sidecar.get(f"/api/actions?agentId={agent}&limit=1")["items"][0]
 
 
-def test_openai_plain(sidecar):
-    answer = openai_client(sidecar).chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, max_tokens=50)
+def test_openai_plain(sidecar, openai_client):
+    answer = openai_client().chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, max_tokens=50)
     assert answer.choices[0].message.content
     action = latest(sidecar)
     assert action["target"] == "demo:gpt-4o-mini"
@@ -61,18 +70,16 @@ def test_openai_plain(sidecar):
     assert not action["unconfirmed"]
 
 
-def test_openai_answer_is_the_one_without_the_sidecar_but_for_its_headers(sidecar):
-    raw = openai_client(sidecar).chat.completions.with_raw_response.create(
+def test_openai_answer_is_the_one_without_the_sidecar_but_for_its_headers(sidecar, openai_client):
+    raw = openai_client().chat.completions.with_raw_response.create(
         model="gpt-4o-mini", messages=MESSAGES, max_tokens=50
     )
     assert raw.headers["x-ledger-action-id"] == latest(sidecar)["id"]
     assert float(raw.headers["x-ledger-budget-remaining"]) < 100
 
 
-def test_openai_stream_that_asked_for_no_usage_gets_none_and_is_metered(sidecar):
-    stream = openai_client(sidecar).chat.completions.create(
-        model="gpt-4o-mini", messages=MESSAGES, max_tokens=50, stream=True
-    )
+def test_openai_stream_that_asked_for_no_usage_gets_none_and_is_metered(sidecar, openai_client):
+    stream = openai_client().chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, max_tokens=50, stream=True)
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert all(chunk.choices for chunk in chunks)
@@ -81,8 +88,8 @@ def test_openai_stream_that_asked_for_no_usage_gets_none_and_is_metered(sidecar)
     assert int(action["usage"]["output_tokens"]) > 0
 
 
-def test_openai_stream_that_asked_for_usage_gets_it(sidecar):
-    stream = openai_client(sidecar).chat.completions.create(
+def test_openai_stream_that_asked_for_usage_gets_it(sidecar, openai_client):
+    stream = openai_client().chat.completions.create(
         model="gpt-4o-mini", messages=MESSAGES, max_tokens=50, stream=True, stream_options={"include_usage": True}
     )
     last = list(stream)[-1]
@@ -90,8 +97,8 @@ def test_openai_stream_that_asked_for_usage_gets_it(sidecar):
     assert last.usage.prompt_tokens == int(latest(sidecar)["usage"]["input_tokens"])
 
 
-def test_openai_responses_plain_and_stream(sidecar):
-    client = openai_client(sidecar)
+def test_openai_responses_plain_and_stream(sidecar, openai_client):
+    client = openai_client()
     answer = client.responses.create(model="gpt-4o-mini", input="Hello", max_output_tokens=50)
     assert int(latest(sidecar)["usage"]["output_tokens"]) == answer.usage.output_tokens
     events = list(client.responses.create(model="gpt-4o-mini", input="Hello", max_output_tokens=50, stream=True))
@@ -99,8 +106,8 @@ def test_openai_responses_plain_and_stream(sidecar):
     assert int(latest(sidecar)["usage"]["output_tokens"]) == events[-1].response.usage.output_tokens
 
 
-def test_openai_embeddings_and_models(sidecar):
-    client = openai_client(sidecar)
+def test_openai_embeddings_and_models(sidecar, openai_client):
+    client = openai_client()
     answer = client.embeddings.create(model="text-embedding-3-small", input="Hello")
     assert int(latest(sidecar)["usage"]["input_tokens"]) == answer.usage.prompt_tokens
     assert list(client.models.list())
@@ -108,7 +115,7 @@ def test_openai_embeddings_and_models(sidecar):
 
 
 async def test_openai_async(sidecar):
-    async with openai_client(sidecar, kind=openai.AsyncOpenAI) as client:
+    async with openai.AsyncOpenAI(base_url=f"{sidecar.url}/demo/v1", api_key="alk_rich") as client:
         answer = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, max_tokens=50)
         assert answer.choices[0].message.content
         stream = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True, max_tokens=9)
@@ -116,8 +123,8 @@ async def test_openai_async(sidecar):
     assert not latest(sidecar)["unconfirmed"]
 
 
-def test_anthropic_plain(sidecar):
-    answer = anthropic_client(sidecar).messages.create(model="claude-opus-5", messages=MESSAGES, max_tokens=50)
+def test_anthropic_plain(sidecar, anthropic_client):
+    answer = anthropic_client().messages.create(model="claude-opus-5", messages=MESSAGES, max_tokens=50)
     assert answer.content[0].text
     action = latest(sidecar)
     assert action["target"] == "demo:claude-opus-5"
@@ -125,8 +132,8 @@ def test_anthropic_plain(sidecar):
     assert int(action["usage"]["output_tokens"]) == answer.usage.output_tokens
 
 
-def test_anthropic_stream(sidecar):
-    client = anthropic_client(sidecar)
+def test_anthropic_stream(sidecar, anthropic_client):
+    client = anthropic_client()
     with client.messages.stream(model="claude-opus-5", messages=MESSAGES, max_tokens=50) as stream:
         assert "".join(stream.text_stream)
         final = stream.get_final_message()
@@ -135,14 +142,14 @@ def test_anthropic_stream(sidecar):
     assert not action["unconfirmed"]
 
 
-def test_anthropic_count_tokens_is_free(sidecar):
-    counted = anthropic_client(sidecar).messages.count_tokens(model="claude-opus-5", messages=MESSAGES)
+def test_anthropic_count_tokens_is_free(sidecar, anthropic_client):
+    counted = anthropic_client().messages.count_tokens(model="claude-opus-5", messages=MESSAGES)
     assert counted.input_tokens > 0
     assert latest(sidecar)["cost"] in (0, "0")
 
 
 async def test_anthropic_async(sidecar):
-    async with anthropic_client(sidecar, kind=anthropic.AsyncAnthropic) as client:
+    async with anthropic.AsyncAnthropic(base_url=f"{sidecar.url}/demo", api_key="alk_rich") as client:
         answer = await client.messages.create(model="claude-opus-5", messages=MESSAGES, max_tokens=50)
         assert answer.content[0].text
         async with client.messages.stream(model="claude-opus-5", messages=MESSAGES, max_tokens=50) as stream:
@@ -158,14 +165,6 @@ def denied_count(sidecar, reason):
     raise AssertionError(f"no series for {reason}")
 
 
-def ask(sidecar, module, key, model, stream):
-    if module is openai:
-        completions = openai_client(sidecar, key).chat.completions
-        return completions.create(model=model, messages=MESSAGES, max_tokens=50, stream=stream)
-    model = {"gpt-4o-mini": "claude-opus-5"}.get(model, model)
-    return anthropic_client(sidecar, key).messages.create(model=model, messages=MESSAGES, max_tokens=50, stream=stream)
-
-
 # who, model, the SDK's class names (openai and anthropic name them alike), the reason
 DENIALS = [
     ("alk_poor", "gpt-4o-mini", "PermissionDeniedError", "budget_exceeded"),
@@ -176,21 +175,24 @@ DENIALS = [
 ]
 
 
-@pytest.mark.parametrize("sdk", ["openai", "openai-stream", "anthropic", "anthropic-stream"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("sdk", [openai, anthropic], ids=["openai", "anthropic"])
 @pytest.mark.parametrize(("key", "model", "error", "reason"), DENIALS)
-def test_a_denial_is_the_sdks_own_error_with_our_message_sent_once(sidecar, sdk, key, model, error, reason):
+def test_a_denial_is_the_sdks_own_error_with_our_message_sent_once(
+    sidecar, openai_client, anthropic_client, sdk, stream, key, model, error, reason
+):
     if key == "alk_poor":
         sidecar.api.patch("/api/agents/poor", json={"status": "paused" if reason == "agent_paused" else "active"})
+    create = openai_client(key).chat.completions.create if sdk is openai else anthropic_client(key).messages.create
     before = denied_count(sidecar, reason)
-    module = openai if sdk.startswith("openai") else anthropic
-    with pytest.raises(getattr(module, error)) as raised:
-        ask(sidecar, module, key, model, stream=sdk.endswith("stream"))
+    with pytest.raises(getattr(sdk, error)) as raised:
+        create(model=model, messages=MESSAGES, max_tokens=50, stream=stream)
     assert "Agent Ledger: " in str(raised.value)
     assert denied_count(sidecar, reason) == before + 1
 
 
-def test_a_transient_denial_is_retried_by_the_sdk_as_it_says(sidecar):
-    client = openai.OpenAI(base_url=f"{sidecar.url}/demo/v1", api_key="alk_busy", max_retries=0)
+def test_a_transient_denial_is_retried_by_the_sdk_as_it_says(sidecar, openai_client):
+    client = openai_client("alk_busy", max_retries=0)
     client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, max_tokens=50)
     before = denied_count(sidecar, "rate_limited")
     with pytest.raises(openai.RateLimitError) as raised:

@@ -1,0 +1,83 @@
+"""The README is run, not believed: its commands, its table, and that it names every command and option."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from policy.decide import STATUS, TRANSIENT
+from proxy.cli import parser
+from tests.sidecar import ADMIN, Process
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+CURLS = [
+    command.strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for command in re.split(r"\n(?=curl )", block)
+    if command.strip().startswith("curl ")
+]
+
+
+@pytest.fixture(scope="module")
+def sidecar(tmp_path_factory):
+    with Process(ROOT / "config/quickstart.yaml", tmp_path_factory.mktemp("readme") / "data") as running:
+        yield running
+
+
+def run(sidecar, command):
+    assert shutil.which("curl"), "the README's commands need curl"
+    command = command.replace("http://127.0.0.1:8080", sidecar.url).replace("curl ", "curl -sS -i ", 1)
+    done = subprocess.run(["bash", "-c", f"TOKEN={ADMIN}; {command}"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    head, _, body = done.stdout.partition("\n\n")
+    return head, body
+
+
+def test_the_first_call_is_governed_and_the_second_denied(sidecar):
+    head, body = run(sidecar, CURLS[0])
+    assert head.startswith("HTTP/1.1 200")
+    assert "x-ledger-action-id: act_" in head
+    assert "x-ledger-budget-remaining: " in head
+    assert '"choices"' in body
+    head, body = run(sidecar, CURLS[1])
+    assert head.startswith("HTTP/1.1 403")
+    assert "x-should-retry: false" in head
+    assert '"budget_exceeded"' in body
+    assert sidecar.get("/api/agents/pauper")["status"] == "paused"
+
+
+@pytest.mark.parametrize("command", CURLS[2:], ids=lambda command: re.search(r"/api/\w+", command)[0])
+def test_every_other_curl_command_answers_200(sidecar, command):
+    head, body = run(sidecar, command)
+    assert head.startswith("HTTP/1.1 200"), body
+
+
+def test_the_table_of_denials_is_the_decision_table():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", README, re.MULTILINE))
+    assert rows == {reason: str(status) for reason, status in STATUS.items()}
+    assert set(re.findall(r"^\| `(\w+)` \| \d+ \| transient", README, re.MULTILINE)) == TRANSIENT
+
+
+def test_every_command_and_option_is_in_the_readme():
+    commands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for name, command in commands.choices.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `agent-ledger {name}"))
+        missing = [
+            option
+            for action in command._actions
+            for option in action.option_strings
+            if option.startswith("--") and option != "--help" and f"`{option}`" not in row
+        ]
+        assert not missing, f"{name}: {missing}"
+
+
+def test_every_file_it_names_is_there():
+    named = re.findall(r"\]\(([^)#]+)\)", README)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []

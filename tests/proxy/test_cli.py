@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import main
+from tests.sidecar import Process
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "config/quickstart.yaml"
+
+
+def test_check_of_a_sound_policy(capsys):
+    assert main(["check", str(QUICKSTART)]) == 0
+    assert "ok, 3 upstreams, 2 agents" in capsys.readouterr().out
+
+
+def test_check_warns_of_what_is_not_built(capsys):
+    assert main(["check", str(ROOT / "config/example.yaml")]) == 0
+    said = capsys.readouterr()
+    assert "cap_output is not built yet" in said.err
+    assert "webhooks are not built yet" in said.err
+    assert "2 warnings" in said.out
+
+
+def test_check_of_a_broken_policy_says_where_and_fails(tmp_path, capsys):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\nupstream: {}\n")
+    assert main(["check", str(policy)]) == 1
+    assert (
+        f"{policy}:2:1: unknown key 'upstream' in a policy; did you mean 'upstreams'? [unknown-key]"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("command", [["check", "missing.yaml"], ["serve", "missing.yaml"]])
+def test_a_missing_policy_is_told(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 1
+    assert "missing.yaml" in capsys.readouterr().err
+
+
+def test_no_auth_is_for_loopback_only(capsys):
+    assert main(["serve", str(QUICKSTART), "--no-auth", "--host", "0.0.0.0"]) == 2
+    assert "loopback only" in capsys.readouterr().err
+
+
+def test_no_auth_is_refused_in_kubernetes(monkeypatch, capsys):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert main(["serve", str(QUICKSTART), "--no-auth"]) == 2
+    assert "Kubernetes" in capsys.readouterr().err
+
+
+def test_serve_agent_must_be_known(tmp_path, capsys):
+    data = str(tmp_path / "data")
+    assert main(["serve", str(QUICKSTART), "--agent", "nobody", "--data", data, "--port", "0"]) == 1
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_told(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", str(QUICKSTART), "--port", port, "--data", str(tmp_path / "data")]) == 1
+    assert "in use" in capsys.readouterr().err
+
+
+def test_verify(tmp_path, capsys):
+    with Process(QUICKSTART, tmp_path / "data") as sidecar:
+        assert sidecar.get("/api/agents")
+    assert main(["verify", "--data", str(tmp_path / "data")]) == 0
+    assert ": ok, " in capsys.readouterr().out
+    [journal] = (tmp_path / "data/journal").glob("*.jsonl")
+    journal.write_bytes(journal.read_bytes().replace(b"Quickstart", b"Quackstart"))
+    assert main(["verify", "--data", str(tmp_path / "data")]) == 1
+    assert "line" in capsys.readouterr().err
+
+
+def test_promise_10_a_log_gets_the_path_of_the_admin_token_and_not_the_token(tmp_path):
+    with Process(QUICKSTART, tmp_path / "data", env={"AGENT_LEDGER_ADMIN_TOKEN": ""}) as sidecar:
+        token_file = tmp_path / "data/admin-token"
+        assert token_file.stat().st_mode & 0o777 == 0o600
+        log = sidecar.log.read_text()
+        assert str(token_file) in log
+        assert token_file.read_text().strip() not in log
+
+
+def test_sighup_reloads_and_a_broken_file_changes_nothing(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    text = QUICKSTART.read_text()
+    policy.write_text(text)
+    with Process(policy, tmp_path / "data") as sidecar:
+        before = sidecar.get("/api/policy")["hash"]
+        policy.write_text(text + "nonsense: 1\n")
+        sidecar.process.send_signal(signal.SIGHUP)
+        sidecar.wait_for_log("policy reload refused")
+        assert sidecar.get("/api/policy")["hash"] == before
+        assert "nonsense" in sidecar.get("/api/policy")["lastError"]
+        policy.write_text(text + "# changed\n")
+        sidecar.process.send_signal(signal.SIGHUP)
+        sidecar.wait_for_log("in force")
+        assert sidecar.get("/api/policy")["hash"] != before
+        assert sidecar.get("/api/policy")["lastError"] is None
+
+
+def test_hazard_45_sigterm_ends_it_cleanly(tmp_path):
+    with Process(QUICKSTART, tmp_path / "data") as sidecar:
+        assert sidecar.stop() == 0
