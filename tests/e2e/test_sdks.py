@@ -183,7 +183,11 @@ def test_a_denial_is_the_sdks_own_error_with_our_message_sent_once(
 ):
     if key == "alk_poor":
         sidecar.api.patch("/api/agents/poor", json={"status": "paused" if reason == "agent_paused" else "active"})
-    create = openai_client(key).chat.completions.create if sdk is openai else anthropic_client(key).messages.create
+    if sdk is openai:
+        create = openai_client(key).chat.completions.create
+    else:
+        create = anthropic_client(key).messages.create
+        model = model.replace("gpt-4o-mini", "claude-opus-5")
     before = denied_count(sidecar, reason)
     with pytest.raises(getattr(sdk, error)) as raised:
         create(model=model, messages=MESSAGES, max_tokens=50, stream=stream)
