@@ -43,9 +43,11 @@ class Process:
     def __init__(self, policy: Path, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data = data
         self.log = data.parent / f"{data.name}.log"
+        # As `make run` has it: a path relative to where it is started.
+        relative = os.path.relpath(data)
         self._output = self.log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", str(policy), "--port", "0", "--data", str(data), *arguments],
+            [sys.executable, "-m", "proxy", "serve", str(policy), "--port", "0", "--data", relative, *arguments],
             env={**os.environ, "AGENT_LEDGER_ADMIN_TOKEN": ADMIN, **(env or {})},
             stdout=self._output,
             stderr=self._output,

@@ -339,4 +339,4 @@ async def open_embedded(data: Path, clock: Callable[[], int] = _wall_ms) -> Embe
     Calls left in flight by a process before are expired: charged at their reservation, unconfirmed. Raises
     LedgerDamaged, or LedgerError where the folder is in use or can't be used.
     """
-    return EmbeddedLedger(await Store.open(data, clock))
+    return EmbeddedLedger(await Store.open(data.absolute(), clock))

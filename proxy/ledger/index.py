@@ -162,7 +162,8 @@ class Index:
         return path.exists() and path.stat().st_size >= place.offset
 
     def _renew(self, db: sqlite3.Connection) -> _Place:
-        log.info("the read index is made anew from the journal")
+        if self._target.seq:
+            log.info("the read index is made anew from the journal")
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         drops = "".join(f"DROP TABLE {name};" for name in tables)
         db.executescript(f"BEGIN; {drops} {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
