@@ -37,7 +37,7 @@ def verify(data: Path, anchor: str | None = None) -> Report:
     the one before left; the desk's balances, agents and open reservations at its checkpoint; the sums of the index's
     rows; that what was synced is there; that the line of hash ``anchor`` still is.
     """
-    return _Verification(data, anchor).run()
+    return _Verification(data.absolute(), anchor).run()
 
 
 class _Verification:

@@ -67,15 +67,25 @@ def test_a_port_in_use_is_told(tmp_path, capsys):
     assert "in use" in capsys.readouterr().err
 
 
-def test_verify(tmp_path, capsys):
+def test_verify(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     with Process(QUICKSTART, tmp_path / "data") as sidecar:
         assert sidecar.get("/api/agents")
-    assert main(["verify", "--data", str(tmp_path / "data")]) == 0
-    assert ": ok, " in capsys.readouterr().out
-    [journal] = (tmp_path / "data/journal").glob("*.jsonl")
+    assert main(["verify"]) == 0  # its default is a relative path
+    assert "data: ok, " in capsys.readouterr().out
+    [journal] = Path("data/journal").glob("*.jsonl")
     journal.write_bytes(journal.read_bytes().replace(b"Quickstart", b"Quackstart"))
-    assert main(["verify", "--data", str(tmp_path / "data")]) == 1
+    assert main(["verify"]) == 1
     assert "line" in capsys.readouterr().err
+
+
+def test_verify_against_an_anchor(tmp_path, capsys):
+    with Process(QUICKSTART, tmp_path / "data") as sidecar:
+        head = sidecar.api.get("/metrics").text.split('head="')[1].split('"')[0]
+    data = str(tmp_path / "data")
+    assert main(["verify", "--data", data, "--anchor", head]) == 0
+    assert main(["verify", "--data", data, "--anchor", "0" * 64]) == 1
+    assert "no line has the hash" in capsys.readouterr().err
 
 
 def test_promise_10_a_log_gets_the_path_of_the_admin_token_and_not_the_token(tmp_path):
