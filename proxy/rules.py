@@ -54,6 +54,8 @@ class PolicyFile:
     def _load(self) -> Rules:
         parsed = read_policy(self.path)
         warnings = tuple(problem.line_text(str(self.path)) for problem in parsed.warnings)
+        for warning in warnings:
+            log.warning("%s", warning)
         return Rules(parsed.policy, PriceIndex(parsed.policy), self._catalog, warnings)
 
     async def reload(self, ledger: Ledger) -> Rules:

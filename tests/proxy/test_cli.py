@@ -26,6 +26,13 @@ def test_check_warns_of_what_is_not_built(capsys):
     assert "2 warnings" in said.out
 
 
+def test_serve_warns_of_what_is_not_built(tmp_path):
+    with Process(ROOT / "config/example.yaml", tmp_path / "data") as sidecar:
+        log = sidecar.log.read_text()
+    assert "cap_output is not built yet" in log
+    assert "webhooks are not built yet" in log
+
+
 def test_check_of_a_broken_policy_says_where_and_fails(tmp_path, capsys):
     policy = tmp_path / "policy.yaml"
     policy.write_text("version: 1\nupstream: {}\n")
