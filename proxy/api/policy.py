@@ -13,7 +13,7 @@ from policy.model import AgentSpec, Budget, Limit, Match, Policy, Price, Scope, 
 from policy.money import usd
 from policy.parse import PolicyError
 from proxy.api.resource import answer
-from proxy.api.wire import rates_json, usd_or_null
+from proxy.api.wire import identity_json, rates_json
 from proxy.denials import Refused, iso
 from proxy.state import Sidecar
 
@@ -83,16 +83,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
 
 
 def _agent(agent: AgentSpec) -> dict[str, Any]:
-    return {
-        "id": agent.id,
-        "name": agent.name,
-        "role": agent.role,
-        "ownerId": agent.owner_id,
-        "monthlyBudget": usd(agent.monthly_budget),
-        "perActionLimit": usd_or_null(agent.per_action_limit),
-        "autoResume": agent.auto_resume,
-        "hasKey": agent.key is not None,
-    }
+    return identity_json(agent) | {"hasKey": agent.key is not None}
 
 
 def _price(price: Price) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from policy.decide import Standing
-from policy.model import Rates
+from policy.model import AgentSpec, Rates
 from policy.money import NANO, usd
 from policy.pricing import Item, charge, dump_rates, itemize, load_rates
 from policy.units import unit_of
@@ -36,9 +36,8 @@ def _numbers(written: Any) -> Any:
     return {"base": Decimal(written["base"]), "tiers": [[start, Decimal(rate)] for start, rate in written["tiers"]]}
 
 
-def agent_json(ledger: Ledger, agent: Agent) -> dict[str, Any]:
-    """The agent, with its own month's standing."""
-    month = ledger.standings(agent.id)[0]
+def identity_json(agent: Agent | AgentSpec) -> dict[str, Any]:
+    """Who an agent is and what it may spend: what its policy file can say of it."""
     return {
         "id": agent.id,
         "name": agent.name,
@@ -46,9 +45,16 @@ def agent_json(ledger: Ledger, agent: Agent) -> dict[str, Any]:
         "ownerId": agent.owner_id,
         "monthlyBudget": usd(agent.monthly_budget),
         "perActionLimit": usd_or_null(agent.per_action_limit),
+        "autoResume": agent.auto_resume,
+    }
+
+
+def agent_json(ledger: Ledger, agent: Agent) -> dict[str, Any]:
+    """The agent, with its own month's standing."""
+    month = ledger.standings(agent.id)[0]
+    return identity_json(agent) | {
         "status": agent.status,
         "pausedReason": agent.paused_reason,
-        "autoResume": agent.auto_resume,
         "createdAt": iso(agent.created_at),
         "currentSpend": usd(month.spent),
         "reserved": usd(month.reserved),
