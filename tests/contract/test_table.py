@@ -371,6 +371,7 @@ RECORDS = [
         authorize a 60.00 as x → ok 40.00
         record a 50.00 key k body b → budget_reserved monthly_budget
         void x → 0.00
+        alerts → action_failed
         record a 50.00 key k body b → ok 50.00
         record a 50.00 key k body b → replayed 50.00
     """),

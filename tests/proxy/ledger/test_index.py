@@ -180,6 +180,18 @@ async def test_keys_leave_memory_once_the_index_has_them(world: World) -> None:
     assert (await ledger.record(call(estimate=0), "success", ("k7", "d"))).replayed
 
 
+async def test_promise_6_a_key_is_known_at_once_after_a_restart_though_the_index_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(300):
+        await world.ledger.record(call(estimate=0), "success", (f"k{n}", "d"))
+    await world.stop()
+    (world.data / "index.sqlite").unlink()
+    monkeypatch.setattr(index_module, "_LINES_AT_ONCE", 1)
+    await world.start()
+    assert (await world.ledger.record(call(estimate=0), "success", ("k299", "d"))).replayed
+
+
 async def test_reads_by_many_wait_for_what_was_recorded_before_each(world: World) -> None:
     async def one(n: int) -> None:
         made: Call = call(estimate=n + 1)
