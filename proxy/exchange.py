@@ -12,9 +12,9 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from policy.money import usd
-from policy.settlement import conclude, needs_usage
+from policy.settlement import Conclusion, conclude, needs_usage
 from proxy.denials import Refused
-from proxy.forward import Forwarder, NotSent, Uncertain, UpstreamAnswer
+from proxy.forward import Forwarder, ForwardError, NotSent, Uncertain, UpstreamAnswer
 from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
@@ -72,7 +72,7 @@ class Exchange:
             async with Attendance(receive, self._drains) as client:
                 if self._body is not None:
                     client.watch()
-                answer = await self._forward(receive)
+                answer = await self._forward(receive, client)
                 client.watch()
                 try:
                     with self._sidecar.metrics.streaming():
@@ -81,24 +81,27 @@ class Exchange:
                     await answer.aclose()
         except NotSent as error:
             await self._end(complete=False, sent=False)
-            raise Refused(error.status, "upstream_unreachable", f"Agent Ledger: {error}") from error
+            raise self._refused("upstream_unreachable", error) from error
         except Uncertain as error:
             begun = self._status is not None
             await self._end(complete=False)
             if begun:
                 # The server closes the connection: a torn answer must not look whole to the client.
                 raise ConnectionAbortedError from error
-            raise Refused(error.status, "upstream_failed", f"Agent Ledger: {error}") from error
+            raise self._refused("upstream_failed", error) from error
         except TimeoutError:
             log.info("action %s: its client left, and the upstream was not read to its end", self._admission.action_id)
         finally:
             # Whatever went wrong above, cancellation included, a reservation is never left behind.
             await self._end(complete=False)
 
-    async def _forward(self, receive: Receive) -> UpstreamAnswer:
+    def _refused(self, code: str, error: ForwardError) -> Refused:
+        return Refused(error.status, code, f"Agent Ledger: {error}", actionId=self._admission.action_id)
+
+    async def _forward(self, receive: Receive, client: Attendance) -> UpstreamAnswer:
         """Send it on, byte for byte but for the headers and the one rewriting that the design names."""
         incoming, upstream = self._incoming, self._incoming.upstream
-        body: bytes | AsyncIterator[bytes] = stream_body(receive) if self._body is None else self._body
+        body: bytes | AsyncIterator[bytes] = _upload(receive, client) if self._body is None else self._body
         replace = dict(upstream.set_headers)
         if self._metered:
             # Metering reads a copy: only what the client accepts and we can decode.
@@ -175,14 +178,16 @@ class Exchange:
             return
         self._ended = True
         metered = self._reader.finish() if self._reader else Metered()
-        conclusion = conclude(
-            rates=self._quoted.rates,
-            usage=metered.usage,
-            status=self._status if sent else None,
-            complete=complete and not metered.partial,
-            charge_errors=self._incoming.upstream.charge_errors,
-            reserved=self._admission.reserved,
-        )
+        conclusion = Conclusion(voided=True, charge=0)
+        if sent:
+            conclusion = conclude(
+                rates=self._quoted.rates,
+                usage=metered.usage,
+                status=self._status,
+                complete=complete and not metered.partial,
+                charge_errors=self._incoming.upstream.charge_errors,
+                reserved=self._admission.reserved,
+            )
         settlement = Settlement(
             charge=conclusion.charge,
             outcome="success" if complete and self._status is not None and self._status < 400 else "failure",
@@ -194,7 +199,7 @@ class Exchange:
         )
         ledger = self._sidecar.ledger
         try:
-            if conclusion.voided or not sent:
+            if conclusion.voided:
                 action = await ledger.void(self._admission.action_id, settlement)
             else:
                 action = await ledger.settle(self._admission.action_id, settlement)
@@ -242,6 +247,12 @@ class Attendance:
         if self.gone:
             self._drains.open -= 1
         await self._bound.__aexit__(*raised)
+
+
+async def _upload(receive: Receive, client: Attendance) -> AsyncIterator[bytes]:
+    async for chunk in stream_body(receive):
+        yield chunk
+    client.watch()
 
 
 def _header(answer: UpstreamAnswer, name: bytes) -> str:
