@@ -37,7 +37,9 @@ async def filled(world: World) -> tuple[Page, list[Alert], Any]:
     return await everything(world)
 
 
-@pytest.mark.parametrize("damage", ["lost", "empty", "garbage", "cut", "other version", "other journal", "ahead"])
+@pytest.mark.parametrize(
+    "damage", ["lost", "empty", "garbage", "cut", "other version", "other journal", "no place", "ahead"]
+)
 async def test_a_lost_or_damaged_index_is_made_anew_from_the_journal(world: World, damage: str) -> None:
     before = await filled(world)
     await world.stop()
@@ -54,10 +56,12 @@ async def test_a_lost_or_damaged_index_is_made_anew_from_the_journal(world: Worl
         path.write_bytes(path.read_bytes()[:4096])
     else:
         db = sqlite3.connect(path)
+        last = (world.data / "journal" / "2026-11.jsonl").read_bytes().splitlines(keepends=True)[-1]
         db.execute(
             {
                 "other version": "PRAGMA user_version = 99",
-                "other journal": "UPDATE place SET head = 'ff', seq = seq - 1",
+                "other journal": f"UPDATE place SET head = 'ff', seq = seq - 1, offset = offset - {len(last)}",
+                "no place": "UPDATE place SET head = 'ff', seq = seq - 1",
                 "ahead": "UPDATE place SET seq = seq + 100",
             }[damage]
         )

@@ -218,9 +218,12 @@ async def test_one_sync_serves_all_that_gathered(world: World, faults: Faults) -
     faults.inject("fdatasync", held)
     before = world.ledger.health().sequence
     work = asyncio.gather(*(world.ledger.authorize(call(estimate=1)) for _ in range(500)))
-    while world.ledger.health().sequence < before + 500:
-        await asyncio.sleep(0)
-    gate.set()
+    try:
+        async with asyncio.timeout(10):
+            while world.ledger.health().sequence < before + 500:
+                await asyncio.sleep(0)
+    finally:
+        gate.set()
     await work
     assert len(syncs) <= 2
 

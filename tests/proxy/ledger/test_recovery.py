@@ -132,6 +132,20 @@ async def test_hazard_38_a_journal_shorter_than_was_synced_refuses_to_open(world
         await world.start()
 
 
+@pytest.mark.parametrize("lost", ["a line", "the file"])
+async def test_a_checkpoint_vouches_for_its_lines_where_the_note_of_what_was_synced_is_lost(
+    world: World, lost: str
+) -> None:
+    lines = await filled(world)
+    (world.data / "journal" / "synced").unlink()
+    if lost == "the file":
+        journal(world).unlink()
+    else:
+        journal(world).write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(LedgerDamaged, match=MONTH):
+        await world.start()
+
+
 async def test_a_torn_tail_at_every_byte_of_the_last_line_leaves_the_lines_before(world: World, tmp_path: Path) -> None:
     lines = await filled(world, 2)
     for cut in range(0, len(lines[-1]), 7):

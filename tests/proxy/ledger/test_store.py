@@ -88,9 +88,11 @@ async def test_a_checkpoint_waits_until_its_lines_are_synced(world: World, monke
     monkeypatch.setattr(desk, "write", lambda data, mark, frozen: written.append(mark.seq))
     await ledger.record(call(estimate=1), "success")
     ledger._store._begin_checkpoint()
-    await asyncio.sleep(0.05)
-    assert written == []
-    gate.set()
+    try:
+        await asyncio.sleep(0.05)
+        assert written == []
+    finally:
+        gate.set()
     await until(lambda: written == [ledger.health().sequence])
 
 
