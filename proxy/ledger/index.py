@@ -149,6 +149,9 @@ class Index:
         db = sqlite3.connect(self._path, check_same_thread=False)
         self._path.chmod(0o600)
         db.execute("PRAGMA journal_mode = WAL")
+        # The pages that new rows touch stay in memory, and are written back seldom: else a row's cost grows with the file.
+        db.execute("PRAGMA cache_size = -16384")  # KiB
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
         db.execute("PRAGMA synchronous = OFF")  # what a power loss takes is read from the journal again
         return db
 
