@@ -149,7 +149,7 @@ class Index:
         db = sqlite3.connect(self._path, check_same_thread=False)
         self._path.chmod(0o600)
         db.execute("PRAGMA journal_mode = WAL")
-        # The pages that new rows touch stay in memory, and are written back seldom: else a row's cost grows with the file.
+        # The pages that new rows touch stay in memory and are written back seldom: else a row costs more as they grow.
         db.execute("PRAGMA cache_size = -16384")  # KiB
         db.execute("PRAGMA wal_autocheckpoint = 4000")
         db.execute("PRAGMA synchronous = OFF")  # what a power loss takes is read from the journal again
@@ -182,16 +182,15 @@ class Index:
 
     def _release(self) -> None:
         """On the loop: wake those whose line is there; tell the others if it can't be."""
-        waiters, self._waiters = self._waiters, []
-        for seq, future in waiters:
+        for seq, future in self._waiters:
             if future.done():
                 continue
             if seq <= self._place.seq:
                 future.set_result(None)
             elif self.failure is not None:
                 future.set_exception(LedgerUnavailable(self.failure))
-            else:
-                self._waiters.append((seq, future))
+        # In one step: the thread looks at the list to know whether to call this again.
+        self._waiters = [waiter for waiter in self._waiters if not waiter[1].done()]
 
     # -- following, in the thread --------------------------------------------------------------------------------------
     def _follow_forever(self) -> None:
