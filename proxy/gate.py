@@ -63,7 +63,7 @@ class Gate:
             self._sidecar.metrics.refused(refusal.code)
             await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))
         except ClientGone:
-            return  # it left before its request was whole: nothing was authorized, nobody is there to answer
+            return  # it left before its request was whole: nobody is there to answer
 
     async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote) -> Admission:
         """Decide and reserve in one step. Raises Refused with the denial."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,9 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_promise_3_hazards_23_24_42_each_way_out_ends_the_reservation_once(tmp_path: Path, name: str) -> None:
+async def test_promise_3_hazards_23_24_42_each_way_out_ends_the_reservation_once(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     end = ENDS[name]
     async with governed(tmp_path, POLICY, end.script) as line:
         got = await line.post(end.path, STREAM if end.stream else CHAT)
@@ -129,6 +132,7 @@ async def test_promise_3_hazards_23_24_42_each_way_out_ends_the_reservation_once
         assert line.drains.open == 0
         assert line.app.sidecar.metrics.unconfirmed == action.unconfirmed
         assert line.app.sidecar.metrics.open_streams == 0
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("name", ["connection refused", "read timeout", "malformed header"])
@@ -144,11 +148,32 @@ async def test_a_failure_of_the_wire_is_told_in_the_upstreams_dialect_and_may_be
         assert got.header("x-should-retry") is None
 
 
-async def test_a_charged_action_was_recorded_before_the_client_had_its_last_byte(tmp_path: Path) -> None:
-    """Or a crash between the two would lose what was answered."""
-    async with governed(tmp_path, POLICY, says(told())) as line:
-        await line.post(PATH, CHAT)
-        assert line.witness.ended == line.witness.admitted
+LAST_BYTES = {
+    "of a length": says(told()),
+    "of chunks": says(SSE, chunk(WORD), chunk(LAST), END),
+    "of nothing": says(answer(b"", "200 OK", JSON)),
+}
+
+
+@pytest.mark.parametrize("name", LAST_BYTES)
+async def test_promise_4_a_charge_is_recorded_before_the_client_has_its_last_byte(tmp_path: Path, name: str) -> None:
+    """Or a crash between the two would charge as unconfirmed what was answered."""
+    settling, go = asyncio.Event(), asyncio.Event()
+    async with governed(tmp_path, POLICY, LAST_BYTES[name]) as line:
+        settle = line.witness.settle
+
+        async def held(*settlement: Any) -> Any:
+            settling.set()
+            await go.wait()
+            return await settle(*settlement)
+
+        line.witness.settle = held  # type: ignore[method-assign]
+        call = asyncio.create_task(line.post(PATH, STREAM))
+        await settling.wait()
+        await line.api("GET", "/healthz")
+        assert not call.done()
+        go.set()
+        assert (await call).complete
 
 
 @pytest.mark.parametrize("path", [PATH, "/up/flat/x"])

@@ -24,7 +24,7 @@ from tests.proxy.line.chat import (
     how,
     told,
 )
-from tests.proxy.line.governed import Governed, governed, post, request, until
+from tests.proxy.line.governed import AS_WORKER, Governed, governed, post, request, until
 from tests.proxy.rawhttp import Raw
 from tests.proxy.upstreams import Line, Seen
 
@@ -195,15 +195,23 @@ async def test_gone_amid_a_body_that_is_priced_nothing_was_reserved(tmp_path: Pa
     assert line.upstream.lines == []
 
 
+UPLOADS = {
+    "with a length": post("/up/flat/x", b"x" * 1000)[:-5],
+    "in chunks": request("POST", "/up/flat/x", b"Transfer-Encoding: chunked", *AS_WORKER) + chunk(b"x" * 995),
+}
+
+
 @LEAVING
-async def test_gone_amid_an_upload_the_call_is_charged(tmp_path: Path, leave: str) -> None:
+@pytest.mark.parametrize("message", UPLOADS.values(), ids=UPLOADS)
+async def test_gone_amid_an_upload_the_call_is_charged(tmp_path: Path, leave: str, message: bytes) -> None:
+    """And to the upstream it never looks whole."""
     upstream = Held([], [])
     async with governed(tmp_path, PATIENT, upstream) as line:
         async with line.connect() as raw:
-            await raw.send(post("/up/flat/x", b"x" * 1000)[:-5])
+            await raw.send(message)
             await until(lambda: bool(line.upstream.seen))
             away(raw, leave)
         assert how(await line.ended()) == ("settled", 10_000_000, True, "failure")
         async with asyncio.timeout(10):
             await line.upstream.lines[0].ended.wait()
-    assert line.upstream.seen[0].size < 1000
+    assert not upstream.asked.is_set()
