@@ -138,6 +138,7 @@ async def test_export_is_oldest_first_and_ends_with_what_was_recorded_before_it(
             exported.append(action.cost)
             if len(exported) % 500 == 1:
                 await w.ledger.record(call("a", 5000), "success")
+                assert (await rows(w, limit=1))[0].cost == 5000
         assert exported == list(range(1, 2101, 2))
 
 

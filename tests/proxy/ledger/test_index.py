@@ -74,6 +74,19 @@ async def test_a_lost_or_damaged_index_is_made_anew_from_the_journal(world: Worl
     assert world.ledger.health().warnings == ()
 
 
+async def test_an_index_of_another_end_does_not_keep_its_rows(world: World) -> None:
+    """As where a tail it had read was lost, and the journal went on to the same length without it."""
+    before = await filled(world)
+    await world.stop()
+    db = sqlite3.connect(world.data / "index.sqlite")
+    db.execute("UPDATE place SET head = 'ff'")
+    db.execute("UPDATE actions SET cost = cost + 1")
+    db.commit()
+    db.close()
+    await world.start()
+    assert await everything(world) == before
+
+
 async def test_an_index_left_behind_catches_up_from_where_it_was(world: World) -> None:
     await filled(world)
     await world.stop()
