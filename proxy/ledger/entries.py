@@ -145,11 +145,12 @@ def dumps(value: Any) -> str:
 def loads(text: str | bytes) -> Any:
     """JSON with fractions as Decimal. Raises ValueError."""
     try:
-        return json.loads(text, parse_float=Decimal)
+        return _decode(text if isinstance(text, str) else text.decode())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
+_decode = json.JSONDecoder(parse_float=Decimal).decode
 _fast = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

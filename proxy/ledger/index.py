@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
-from proxy.ledger.entries import FINAL, GENESIS, dumps, loads
+from proxy.ledger.entries import FINAL, GENESIS, loads
 from proxy.ledger.journal import Mark, file_of, months
 from proxy.ledger.port import LedgerUnavailable
 
@@ -25,9 +25,8 @@ log = logging.getLogger("agent_ledger.ledger")
 T = TypeVar("T")
 
 IDEMPOTENCY_MS = 24 * 3_600_000
-_LINES_AT_ONCE = 1000
+_BYTES_AT_ONCE = 1 << 19
 _READERS = 3
-_INTEGER_MAX = 2**63 - 1
 
 _VERSION = 1
 _SCHEMA = """
@@ -62,6 +61,11 @@ class _Place(NamedTuple):
     offset: int = 0
     seq: int = 0
     head: str = GENESIS
+
+
+def _text(held: bytes) -> str:
+    """A lone surrogate out of some request, which sqlite holds as it came, must not stop a read."""
+    return held.decode("utf-8", "replace")
 
 
 class _Foreign(Exception):
@@ -176,6 +180,7 @@ class Index:
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
         if db is None:
             db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            db.text_factory = _text
             self._local.db = db
             self._readers.append(db)
         return query(db)
@@ -230,18 +235,16 @@ class Index:
             self._place = place._replace(month=later[0], offset=0)
             return
         file = self._file(month, place.offset)
-        batch, offset, line = _Batch(), place.offset, b""
-        for _ in range(_LINES_AT_ONCE):
-            line = file.readline()
-            if offset == place.offset and place.seq and loads(line)["prev"] != place.head:
-                raise _Foreign
-            batch.add(line)
-            offset += len(line)
-            if offset >= end:
-                break
-        last = loads(line)
-        reached = _Place(month, offset, last["seq"], hashlib.sha256(line).hexdigest())
-        batch.write(self._db)
+        chunk = file.read(min(end - place.offset, _BYTES_AT_ONCE))
+        if not chunk.endswith(b"\n"):
+            chunk += file.readline()
+        lines = chunk[:-1].split(b"\n")
+        if place.seq and loads(lines[0])["prev"] != place.head:
+            raise _Foreign
+        last = loads(lines[-1])
+        head = hashlib.sha256(lines[-1] + b"\n").hexdigest()
+        reached = _Place(month, place.offset + len(chunk), last["seq"], head)
+        _write(self._db, lines)
         self._db.execute("DELETE FROM idempotency WHERE at <= ?", (last["at"] - IDEMPOTENCY_MS,))
         self._db.execute("DELETE FROM place")
         self._db.execute("INSERT INTO place VALUES (?,?,?,?)", reached)
@@ -262,70 +265,65 @@ class Index:
             self._lines = None
 
 
-class _Batch:
-    """Lines of the journal as rows of the index."""
-
-    def __init__(self) -> None:
-        self._actions: list[tuple[Any, ...]] = []
-        self._counts: list[tuple[int, str]] = []
-        self._alerts: list[tuple[Any, ...]] = []
-        self._acknowledged: list[tuple[int, str]] = []
-        self._keys: list[tuple[Any, ...]] = []
-
-    def add(self, line: bytes) -> None:
-        if b'"type":"authorize"' in line[:160] and b'"alerts":[' not in line:
-            return  # half of all lines; nothing in them is of the index until they end
-        entry = loads(line)
-        kind = entry["type"]
+def _write(db: sqlite3.Connection, lines: list[bytes]) -> None:
+    """Lines of the journal as rows of the index: read by sqlite's own JSON, which leaves the event loop its time."""
+    final, repeats, alerts, acknowledged, keys = [], [], [], [], []
+    for line in lines:
+        kind = line.split(b'"type":"', 1)[1].split(b'"', 1)[0].decode()
         if kind in FINAL:
-            self._action(entry["seq"], entry["action"])
+            final.append(line)
         elif kind == "repeat":
-            self._counts += [(count, action_id) for action_id, count in entry["counts"].items()]
+            repeats.append(line)
         elif kind == "acknowledge":
-            self._acknowledged.append((entry["at"], entry["id"]))
-        for alert in entry.get("alerts", ()):
-            row = {name: value for name, value in alert.items() if name not in ("once", "until_ms")}
-            self._alerts.append((row["id"], row["created_at"], _text(row["agent_id"]), dumps(row)))
-        if "idempotency" in entry:
-            self._key(entry)
-
-    def _action(self, seq: int, row: dict[str, Any]) -> None:
-        self._actions.append(
-            (
-                seq,
-                row["id"],
-                row["created_at"],
-                _text(row["agent_id"]),
-                _text(row.get("owner_id", "")),
-                _text(row.get("role", "")),
-                _text(row.get("upstream", "")),
-                _text(row.get("price")),
-                _text(row["target"]),
-                row["outcome"],
-                min(row["cost"], _INTEGER_MAX),
-                row.get("count", 1),
-                dumps(row),
-            )
-        )
-
-    def _key(self, entry: dict[str, Any]) -> None:
-        key, digest = entry["idempotency"]
-        action = entry.get("action")
-        agent_id = action["agent_id"] if action else entry["agent_id"]
-        action_id = action["id"] if action else next(iter(entry["counts"]))
-        verdict = dumps(entry["verdict"]) if "verdict" in entry else None
-        self._keys.append((_text(agent_id), _text(key), digest, entry["at"], action_id, verdict))
-
-    def write(self, db: sqlite3.Connection) -> None:
-        db.executemany("INSERT INTO actions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
-        db.executemany("UPDATE actions SET count = count + ? WHERE id = ?", self._counts)
-        db.executemany("INSERT INTO alerts (id, at, agent, row) VALUES (?,?,?,?)", self._alerts)
-        db.executemany("UPDATE alerts SET row = json_set(row, '$.acknowledged_at', ?) WHERE id = ?", self._acknowledged)
-        db.executemany("INSERT OR REPLACE INTO idempotency VALUES (?,?,?,?,?,?)", self._keys)
+            acknowledged.append(line)
+        # No text within a line can look like its fields: a quote in a text is escaped.
+        if b'"alerts":[' in line:
+            alerts.append(line)
+        if b'"idempotency":[' in line:
+            keys.append(line)
+    parts = (
+        (_ADD_ACTIONS, final),
+        (_COUNT_REPEATS, repeats),
+        (_ADD_ALERTS, alerts),
+        (_ACKNOWLEDGE, acknowledged),
+        (_ADD_KEYS, keys),
+    )
+    for sql, chosen in parts:
+        if chosen:
+            db.execute(sql, (f"[{b','.join(chosen).decode()}]",))
 
 
-def _text(value: str | None) -> str | None:
-    """Text as sqlite takes it: a lone surrogate out of some request must not stop the index."""
-    if value is None or value.isascii():
-        return value
-    return value.encode("utf-8", "replace").decode()
+_ADD_ACTIONS = """
+INSERT INTO actions SELECT
+    value ->> '$.seq', value ->> '$.action.id', value ->> '$.action.created_at', value ->> '$.action.agent_id',
+    coalesce(value ->> '$.action.owner_id', ''), coalesce(value ->> '$.action.role', ''),
+    coalesce(value ->> '$.action.upstream', ''), value ->> '$.action.price', value ->> '$.action.target',
+    value ->> '$.action.outcome', CAST(value ->> '$.action.cost' AS INTEGER),
+    coalesce(value ->> '$.action.count', 1), value -> '$.action'
+FROM json_each(?)
+"""
+_COUNT_REPEATS = """
+UPDATE actions SET count = count + repeated.times FROM (
+    SELECT counts.key AS id, sum(counts.value) AS times
+    FROM json_each(?) AS line, json_each(line.value, '$.counts') AS counts GROUP BY counts.key
+) AS repeated WHERE actions.id = repeated.id
+"""
+_ADD_ALERTS = """
+INSERT INTO alerts (id, at, agent, row) SELECT
+    alert.value ->> '$.id', alert.value ->> '$.created_at', alert.value ->> '$.agent_id',
+    json_remove(alert.value, '$.once', '$.until_ms')
+FROM json_each(?) AS line, json_each(line.value, '$.alerts') AS alert
+"""
+_ACKNOWLEDGE = """
+UPDATE alerts SET row = json_set(row, '$.acknowledged_at', line.at) FROM (
+    SELECT value ->> '$.id' AS id, value ->> '$.at' AS at FROM json_each(?)
+) AS line WHERE alerts.id = line.id
+"""
+_ADD_KEYS = """
+INSERT OR REPLACE INTO idempotency SELECT
+    coalesce(value ->> '$.action.agent_id', value ->> '$.agent_id'),
+    value ->> '$.idempotency[0]', value ->> '$.idempotency[1]', value ->> '$.at',
+    coalesce(value ->> '$.action.id', (SELECT counts.key FROM json_each(line.value, '$.counts') AS counts)),
+    value -> '$.verdict'
+FROM json_each(?) AS line
+"""

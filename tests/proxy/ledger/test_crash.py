@@ -37,6 +37,8 @@ def killed(data: Path, state: str, seed: int = 0, lines: int | None = None) -> l
         assert process.stdout is not None
         said = []
         for line in process.stdout:
+            if not line.endswith("\n"):
+                break  # killed in the middle of saying it
             said.append(line.split())
             if said[-1] == ["ready"] or len(said) == lines:
                 process.kill()

@@ -110,11 +110,11 @@ async def test_a_text_that_sqlite_does_not_take_does_not_stop_the_index(world: W
 async def test_an_index_that_fails_is_told_of_and_does_not_stop_the_line(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(batch: Any, db: Any) -> None:
+    def full(db: Any, lines: Any) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(index_module._Batch, "write", full)
+        patch.setattr(index_module, "_write", full)
         recorded = await world.ledger.record(call(), "success")
         with pytest.raises(LedgerUnavailable, match="disk is full"):
             await world.ledger.actions(ActionFilter())
@@ -204,7 +204,7 @@ async def test_promise_6_a_key_is_known_at_once_after_a_restart_though_the_index
         await world.ledger.record(call(estimate=0), "success", (f"k{n}", "d"))
     await world.stop()
     (world.data / "index.sqlite").unlink()
-    monkeypatch.setattr(index_module, "_LINES_AT_ONCE", 1)
+    monkeypatch.setattr(index_module, "_BYTES_AT_ONCE", 1)
     await world.start()
     assert (await world.ledger.record(call(estimate=0), "success", ("k299", "d"))).replayed
 
