@@ -65,6 +65,7 @@ async def test_a_lost_or_damaged_index_is_made_anew_from_the_journal(world: Worl
                 "ahead": "UPDATE place SET seq = seq + 100",
             }[damage]
         )
+        db.execute("UPDATE actions SET cost = cost + 1")
         db.commit()
         db.close()
     await world.start()
