@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 from proxy.ledger.entries import FINAL, GENESIS, loads
 from proxy.ledger.journal import Mark, file_of, months
-from proxy.ledger.port import LedgerUnavailable
+from proxy.ledger.port import LedgerError, LedgerUnavailable
 
 log = logging.getLogger("agent_ledger.ledger")
 T = TypeVar("T")
@@ -27,6 +27,7 @@ T = TypeVar("T")
 IDEMPOTENCY_MS = 24 * 3_600_000
 _BYTES_AT_ONCE = 1 << 19
 _READERS = 3
+_SQLITE_MIN = (3, 38)  # its JSON operators
 
 _VERSION = 1
 _SCHEMA = """
@@ -76,6 +77,9 @@ class Index:
     """Made in a thread (opening sqlite may wait for the disk), then used from the event loop."""
 
     def __init__(self, data: Path, folder: Path, tip: Mark, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises LedgerError, sqlite3.Error."""
+        if sqlite3.sqlite_version_info < _SQLITE_MIN:
+            raise LedgerError(f"this Python comes with SQLite {sqlite3.sqlite_version}: 3.38 or later is needed")
         self.failure: str | None = None
         self._path = path_of(data)
         self._folder = folder

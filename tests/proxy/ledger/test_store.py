@@ -5,14 +5,15 @@ import json
 import os
 import threading
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from proxy.ledger import desk, rulebook, store
-from proxy.ledger.embedded import EmbeddedLedger
-from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
+from proxy.ledger.embedded import EmbeddedLedger, open_embedded
+from proxy.ledger.port import Admission, LedgerError, LedgerUnavailable, Settlement
 from tests.contract.policies import agent, budget, limit, policy
 from tests.contract.world import World, call
 
@@ -174,3 +175,9 @@ async def test_promise_10_a_file_key_is_neither_in_the_journal_nor_on_the_desk(w
         if path.is_file():
             assert digest.encode() not in path.read_bytes()
             assert b"alk_of_the_file" not in path.read_bytes()
+
+
+async def test_an_old_sqlite_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
+    with pytest.raises(LedgerError, match=r"3\.38 or later"):
+        await open_embedded(tmp_path)
