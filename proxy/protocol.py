@@ -83,6 +83,8 @@ class _Call:
         self.protocol.running = self.cycle
         if scope["http_version"] == "1.0":
             send = _unchunked(self.cycle, send)
+        if self.protocol.stage == "body":
+            send = self.closing(send)
         try:
             await self.app(scope, receive, send)
         except ConnectionAbortedError:
@@ -94,6 +96,18 @@ class _Call:
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s in the application\n%s", type(error).__name__, frames)
             await self.fail(_INTERNAL, send)
+
+    def closing(self, send: Send) -> Send:
+        """Tells a client whose body is not all there when its answer begins that this connection ends with it."""
+
+        async def wrapped(message: Message) -> None:
+            if message["type"] != "http.response.start" or self.protocol.stage != "body":
+                await send(message)
+                return
+            await send({**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]})
+            self.cycle.keep_alive = True  # uvicorn would close at once, and reset an answer on its way: we linger
+
+        return wrapped
 
     async def fail(self, refusal: Refusal, send: Send) -> None:
         if self.cycle.response_complete or self.cycle.disconnected:
