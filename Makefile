@@ -1,4 +1,4 @@
-# make run · make test · make lint · make demo: each makes the virtual environment it needs.
+# make run · make test · make lint · make demo · make bench: each makes the virtual environment it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,6 +23,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.test lint
 	$(BIN)/pytest
+
+bench: $(VENV)/.test
+	$(BIN)/python -m tests.bench.ledger
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
