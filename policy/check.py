@@ -8,7 +8,7 @@ from policy.match import PathIndex
 from policy.model import Match, Policy, Price, Rate, Scope
 from policy.problems import Code, Report, quote
 from policy.source import ListNode, Node, ScalarNode, locate
-from policy.units import DIMENSIONS, REQUEST
+from policy.units import DIMENSIONS, RATE_KEYS, REQUEST
 
 Path = tuple[str | int, ...]
 
@@ -49,7 +49,8 @@ def _warnings(policy: Policy, root: Node, report: Report) -> Iterator[tuple[Path
     for message, places in _NOT_YET:
         yield from ((path, "not-yet", message) for path in places(policy))
     yield from _unreachable(policy, root, report)
-    yield from _unmeasured(policy)
+    yield from _unmeasured(policy, report)
+    yield from _free_input(policy)
     yield from _upstreams(policy, root)
     yield from _scopes(policy)
     for i, agent in enumerate(policy.agents.values()):
@@ -108,14 +109,24 @@ def _covers(earlier: Match, later: Match, covering: list[frozenset[str]], everyw
     )
 
 
-def _unmeasured(policy: Policy) -> Iterator[tuple[Path, Code, str]]:
+def _unmeasured(policy: Policy, report: Report) -> Iterator[tuple[Path, Code, str]]:
     for i, price in enumerate(policy.prices):
         read = {source.unit for source in price.usage}
         for rate in _rates(price):
             if rate.usage != REQUEST and rate.usage not in DIMENSIONS and rate.usage not in read:
-                message = f"no usage: says where {quote(rate.usage)} is read, so each call is charged its estimate"
+                hint = report.hint(rate.key, RATE_KEYS, listed=False)
+                message = (
+                    f"no usage: says where {quote(rate.usage)} is read, so each call is charged its estimate{hint}"
+                )
                 yield ("prices", i, "rates"), "unmeasured", message
                 read.add(rate.usage)
+
+
+def _free_input(policy: Policy) -> Iterator[tuple[Path, Code, str]]:
+    for i, price in enumerate(policy.prices):
+        kinds = {rate.usage for rate in _rates(price)}
+        if any(kind.endswith("_tokens") for kind in kinds & DIMENSIONS.keys()) and "input_tokens" not in kinds:
+            yield ("prices", i, "rates"), "free-input", "no input_mtok: plain input tokens cost nothing at this price"
 
 
 def _upstreams(policy: Policy, root: Node) -> Iterator[tuple[Path, Code, str]]:

@@ -67,6 +67,7 @@ Code = Literal[
     "no-meter",
     "no-price",
     "unmeasured",
+    "free-input",
     "not-yet",
 ]
 Severity = Literal["error", "warning"]
