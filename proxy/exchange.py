@@ -20,7 +20,8 @@ from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
 from proxy.metering.base import Metered, UsageReader
-from proxy.quote import Quote, wire_format
+from proxy.metering.formats import wire_format
+from proxy.quote import Quote
 from proxy.receive import Incoming, stream_body
 from proxy.state import Sidecar
 
@@ -118,7 +119,8 @@ class Exchange:
 
     def _may_ask_usage(self) -> bool:
         return (
-            self._incoming.upstream.ask_usage and wire_format(self._incoming.upstream, self._incoming.path) == "openai"
+            self._incoming.upstream.ask_usage
+            and wire_format(self._incoming.upstream.meter, self._incoming.path) == "openai"
         )
 
     async def _relay(self, answer: UpstreamAnswer, client: Attendance, send: Send) -> None:
@@ -162,7 +164,7 @@ class Exchange:
             return None
         price = self._quoted.price
         return reader_for(
-            wire_format(self._incoming.upstream, self._incoming.path),
+            self._incoming.upstream.meter,
             self._incoming.path,
             answer.status,
             _header(answer, b"content-type"),

@@ -19,7 +19,8 @@ from proxy.exchange import Drains, Exchange
 from proxy.forward import Forwarder
 from proxy.identify import Caller, identify
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
-from proxy.quote import ProxyRequest, Quote, quote, wire_format
+from proxy.metering.formats import wire_format
+from proxy.quote import ProxyRequest, Quote, quote
 from proxy.receive import ClientGone, Incoming, receive_body, receive_head
 from proxy.rules import Rules
 from proxy.state import Sidecar
@@ -50,7 +51,7 @@ class Gate:
         quoted: Quote | None = None
         try:
             incoming = receive_head(scope, rules.policy)
-            meter = wire_format(incoming.upstream, incoming.path)
+            meter = wire_format(incoming.upstream.meter, incoming.path)
             dialect = _DIALECTS.get(meter, "plain")
             caller = identify(self._sidecar.ledger, incoming.headers, incoming.query, self._sidecar.settings.agent)
             candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)

@@ -15,11 +15,10 @@ from policy.pricing import dump_rates, rates_at
 from proxy.denials import Refused
 from proxy.jsontext import JsonError, loads
 from proxy.ledger.port import Call
-from proxy.metering.formats import told_by_path
+from proxy.metering.formats import wire_format
 from proxy.rules import Rules
 
 TARGET_MAX = 128
-COUNT_TOKENS = "/v1/messages/count_tokens"  # free, and refused in Anthropic's dialect
 
 # Whose list prices an upstream's models, when its `catalog:` doesn't say: the meter's own provider.
 _PROVIDERS = {"gemini": "google", "bedrock": "aws"}
@@ -68,13 +67,6 @@ class Quote:
         )
 
 
-def wire_format(upstream: Upstream, path: str) -> str | None:
-    """The meter that the policy names, else (a server of several formats) the one the request's path tells."""
-    if upstream.meter is not None:
-        return upstream.meter
-    return "anthropic" if path.endswith(COUNT_TOKENS) else told_by_path(path)
-
-
 def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at_ms: int) -> Quote:
     """The first candidate that matches, its rates at that moment, and the estimate they give.
 
@@ -102,7 +94,7 @@ def _rates(rules: Rules, request: ProxyRequest, price: Price | None, model: str 
         return None
     if price.rates != "catalog":
         return rates_at(price.rates, at_ms)
-    meter = wire_format(request.upstream, request.path)
+    meter = request.upstream.meter or wire_format(None, request.path)
     provider = request.upstream.catalog or _PROVIDERS.get(meter or "", meter)
     return rules.catalog.rates(provider, model, at_ms) if provider and model else None
 

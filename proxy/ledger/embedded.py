@@ -214,6 +214,7 @@ class EmbeddedLedger(Administration):
             outcome=settlement.outcome,
             ending=ending,
             usage=settlement.usage,
+            rates=draft.rates if settlement.rates is None else settlement.rates,
             unconfirmed=settlement.unconfirmed,
             flags=settlement.flags,
             upstream_status=settlement.upstream_status,
@@ -314,6 +315,8 @@ def _draft(
         softened=tuple([verdict.reason for verdict in judged.decision.softened]),
         owner_id=agent.owner_id,
         role=agent.role,
+        estimated=call.estimated,
+        output_cap=call.output_cap,
     )
 
 

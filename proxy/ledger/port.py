@@ -77,7 +77,8 @@ class Call:
     """One attempted call, priced. ``estimate`` None: no price matches and the policy denies that.
 
     ``target`` is upstream:model, :tool or :price. ``rates`` are those fixed for its charge, as
-    {"input_mtok": "2.5"}: kept with the action, so that its arithmetic can be shown.
+    {"input_mtok": "2.5"}, and ``estimated`` the usage that the estimate takes it for: kept with the action, so that its
+    arithmetic can be shown. ``output_cap`` is the output ceiling that was written into its request.
     """
 
     agent_id: str
@@ -89,6 +90,8 @@ class Call:
     rates: Mapping[str, Any] = field(default_factory=dict)
     policy_hash: str = ""
     metadata: str | None = None
+    estimated: Mapping[str, int | Decimal] = field(default_factory=dict)
+    output_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,10 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a forwarded call ended. ``charge`` None: at its reservation. ``usage`` by the vocabulary of usage."""
+    """How a forwarded call ended. ``charge`` None: at its reservation. ``usage`` by the vocabulary of usage.
+
+    ``rates`` are those that the answer's own terms led to (a service tier, a cost it states); None: as authorized.
+    """
 
     charge: int | None
     outcome: Literal["success", "failure"]
@@ -125,6 +131,7 @@ class Settlement:
     flags: tuple[str, ...] = ()
     upstream_status: int | None = None
     duration_ms: int | None = None
+    rates: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,8 @@ class Action:
     softened: tuple[str, ...] = ()
     owner_id: str = ""
     role: str = ""
+    estimated: Mapping[str, int | Decimal] = field(default_factory=dict)
+    output_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxy.metering.base import Usage
+from proxy.metering.base import Facts, Tally, Usage
 from proxy.metering.quantities import Unreadable, count
 
 _PLAIN = (
@@ -18,13 +18,11 @@ _PLAIN = (
 )
 
 
-class AnthropicTally:
+class AnthropicTally(Tally):
     """A stream tells its usage twice: what `message_delta` says overwrites `message_start`, field by field."""
 
-    key = "usage"
-
-    def __init__(self) -> None:
-        self.model: str | None = None
+    def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
+        super().__init__(facts)
         self._usage: dict[str, Any] | None = None
 
     def read(self, document: Mapping[str, Any]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Usage = Mapping[str, int | Decimal]
 
@@ -17,13 +17,17 @@ class Metered:
     Keys are genai-prices' vocabulary (``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning) and
     the rule's own units. ``partial``: the answer broke off before its last word on usage, which is at least this.
     ``flags`` tell an operator what was odd: ``usage_zero``, ``usage_clamped``, ``stream_error``, ``event_skipped``
-    (one was too large to be read), ``unreadable``.
+    (one was too large to be read), ``unreadable``. ``terms`` are those of the price that served, by genai-prices' words
+    (``{"service_tier": "priority"}``). ``seen`` are the output tokens that the text which came is taken for, at most:
+    what counts where the answer broke off.
     """
 
     usage: Usage | None = None
     model: str | None = None
     partial: bool = False
     flags: tuple[str, ...] = field(default=())
+    terms: Mapping[str, str] = field(default_factory=dict)
+    seen: int = 0
 
 
 class UsageReader(Protocol):
@@ -36,17 +40,35 @@ class UsageReader(Protocol):
         """What was read, at the end or where the answer broke off."""
 
 
-class Tally(Protocol):
-    """One wire format's account of one answer: its whole JSON, or each event of its stream that may carry usage.
-
-    ``key`` is the JSON key that usage stands under, ``model`` the one that served.
+class Facts(NamedTuple):
+    """What is known of an exchange beside its answer's body: the ``path`` as sent, the ``request``'s parsed JSON (or
+    the fields of its form), the answer's ``headers``.
     """
 
-    key: str
-    model: str | None
+    path: str = ""
+    request: Any = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Tally:
+    """One wire format's account of one answer: its whole JSON, or each event of its stream that may carry usage.
+
+    ``keys`` are the JSON keys that usage stands under, ``model`` is the one that served, ``terms`` and ``flags`` as
+    `Metered` has them.
+    """
+
+    keys: tuple[str, ...] = ("usage",)
+
+    def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
+        self.facts = facts
+        self.model: str | None = None
+        self.terms: dict[str, str] = {}
+        self.flags: list[str] = []
 
     def read(self, document: Mapping[str, Any]) -> bool:
         """Whether this document says the answer's final usage."""
+        raise NotImplementedError
 
     def usage(self) -> Usage | None:
         """By the vocabulary; None where no document said any. Raises Unreadable."""
+        raise NotImplementedError

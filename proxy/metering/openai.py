@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.metering.base import Usage
+from proxy.metering.base import Facts, Tally, Usage
 from proxy.metering.quantities import Unreadable, count
 
 _INPUT_PARTS = (
@@ -30,13 +30,11 @@ _VOCABULARIES = (
 )
 
 
-class OpenAITally:
+class OpenAITally(Tally):
     """The last usage told is the answer's: in the answer, in a chunk, or in the response of a terminal event."""
 
-    key = "usage"
-
-    def __init__(self) -> None:
-        self.model: str | None = None
+    def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
+        super().__init__(facts)
         self._usage: Any = None
 
     def read(self, document: Mapping[str, Any]) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from policy.model import UsageSource
-from proxy.metering.base import Metered, Tally, Usage, UsageReader
+from proxy.metering.base import Facts, Metered, Tally, Usage, UsageReader
 from proxy.metering.decode import Decoder, Undecodable
-from proxy.metering.formats import FORMATS, told_by_path
+from proxy.metering.formats import promises_usage, tally_for, wire_format
 from proxy.metering.quantities import QUANTITY_MAX, Unreadable, document_of
 from proxy.metering.sources import Sources
 from proxy.metering.sse import Event, EventSplitter
@@ -32,15 +32,13 @@ def reader_for(
     headers: Sequence[tuple[bytes, bytes]] = (),
     request_body: Any = None,
 ) -> UsageReader:
-    """The reader of one answer. ``meter`` None: told by the path. ``headers`` are the answer's, ``request_body`` is
-    the request's parsed JSON: what ``sources`` may name.
+    """The reader of one answer. ``meter`` is the upstream's, None: told by the path. ``headers`` are the answer's,
+    ``request_body`` is the request's parsed JSON: what ``sources`` may name.
     """
-    promised = told_by_path(path)
-    make_tally = FORMATS.get(meter or promised or "")
     account = Account(
-        tally=make_tally() if make_tally else None,
+        tally=tally_for(wire_format(meter, path), Facts(path, request_body, headers)),
         sources=Sources(sources, headers, request_body),
-        promised=promised is not None,
+        promised=promises_usage(path),
         failed=status >= 400,
     )
     kind = content_type.partition(";")[0].strip().lower()
@@ -70,7 +68,7 @@ class Account:
     def __init__(self, tally: Tally | None, sources: Sources, *, promised: bool, failed: bool) -> None:
         self.tally = tally
         self.sources = sources
-        self.keys = ((tally.key,) if tally else ()) + sources.keys
+        self.keys = (tally.keys if tally else ()) + sources.keys
         self.unreadable = False
         self.broken = False  # no more can be read, though there was more
         self._required = tally is not None and promised
@@ -105,7 +103,10 @@ class Account:
         if usage is None and self.unreadable and not self._failed:
             self.flag("unreadable")
         partial = usage is not None and (self.broken or not final)
-        return Metered(usage, self.tally.model if self.tally else None, partial, tuple(self._flags))
+        if self.tally is None:
+            return Metered(usage, None, partial, tuple(self._flags))
+        flags = (*self._flags, *self.tally.flags)
+        return Metered(usage, self.tally.model, partial, flags, self.tally.terms)
 
     def _usage(self) -> tuple[Usage | None, bool]:
         """What all told together (None: one that has to didn't), and whether that is the last word."""
@@ -174,16 +175,16 @@ class BodyReader:
         """
         if self._account.tally is None:
             return None
-        key = _quoted(self._account.tally.key)
         tail = bytes(self._kept[-TAIL:])
-        at = len(tail)
-        for _ in range(_TRIES_MAX):
-            at = tail.rfind(key, 0, at)
-            if at < 0:
-                return None
-            document = document_of(b"{" + tail[at:])
-            if document is not None:
-                return document
+        for key in self._account.tally.keys:
+            at = len(tail)
+            for _ in range(_TRIES_MAX):
+                at = tail.rfind(_quoted(key), 0, at)
+                if at < 0:
+                    break
+                document = document_of(b"{" + tail[at:])
+                if document is not None:
+                    return document
         return None
 
 

@@ -11,7 +11,7 @@ from policy.catalog import Catalog
 from policy.match import PriceIndex
 from policy.parse import parse_policy
 from proxy.denials import Refused
-from proxy.quote import TARGET_MAX, ProxyRequest, Quote, quote, wire_format
+from proxy.quote import TARGET_MAX, ProxyRequest, Quote, quote
 from proxy.rules import Rules
 
 POLICY = """
@@ -175,18 +175,3 @@ def test_a_batch_is_refused_with_its_requests_so_that_each_can_be_answered() -> 
     with pytest.raises(Refused) as refused:
         quoted("/rpc", batch)
     assert (refused.value.code, refused.value.request) == ("batch_refused", batch)
-
-
-@pytest.mark.parametrize(
-    ("upstream", "path", "format"),
-    [
-        ("openai", "/anything", "openai"),
-        ("gemini", "/v1/chat/completions", "gemini"),
-        ("any", "/v1/messages", "anthropic"),
-        ("any", "/v1/messages/count_tokens", "anthropic"),
-        ("any", "/v1/chat/completions", "openai"),
-        ("any", "/search", None),
-    ],
-)
-def test_the_wire_format_is_the_policy_s_or_told_by_the_path(upstream: str, path: str, format: str | None) -> None:
-    assert wire_format(RULES.policy.upstreams[upstream], path) == format

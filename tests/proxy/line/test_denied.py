@@ -85,7 +85,7 @@ CASES = {
     "unknown agent": Case.of("agent_not_found", "ghost", details=()),
     "paused": Case("agent_paused", setup=pause),
     "no rule": Case("unpriced", path="/elsewhere"),
-    "unknown model": Case("unpriced", path="/catalog/v1/chat/completions"),
+    "unknown model": Case("unpriced", path="/catalog/v1/anything"),
     "per action": Case.of("per_action_limit_exceeded", "capped"),
     "month": Case.of("budget_exceeded", "broke", details=("actionId", "budget", "resetsAt")),
     "another budget": Case.of("budget_exceeded", "member", details=("actionId", "budget", "resetsAt")),
