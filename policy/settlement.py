@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from policy.model import Rates
-from policy.pricing import charge
+from policy.pricing import Quantity, charge
+from policy.units import DIMENSIONS
 
 REQUEST = "request"
 
@@ -51,3 +52,20 @@ def conclude(
     if complete:
         return Conclusion(False, cost)
     return Conclusion(False, max(cost, reserved), unconfirmed=True)
+
+
+def at_least(
+    estimated: Mapping[str, Quantity], told: Mapping[str, Quantity] | None, seen: int
+) -> Mapping[str, Quantity]:
+    """What a stream that broke off is taken to have used at least: the input it told, else the estimate's, and as much
+    output as it told or as came, if that is more. ``seen`` are tokens.
+    """
+    told = told or {}
+    known = told if "input_tokens" in told else {**estimated, **told}
+    found = {unit: quantity for unit, quantity in known.items() if unit in told or not _is_output(unit)}
+    found["output_tokens"] = max(seen, told.get("output_tokens", 0))
+    return found
+
+
+def _is_output(unit: str) -> bool:
+    return DIMENSIONS.get(unit, {}).get("direction") == "output"

@@ -12,14 +12,15 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from policy.money import usd
-from policy.settlement import Conclusion, conclude, needs_usage
+from policy.pricing import dump_rates
+from policy.settlement import Conclusion, at_least, conclude, needs_usage
 from proxy.denials import Refused
 from proxy.forward import Forwarder, ForwardError, NotSent, Uncertain, UpstreamAnswer
 from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
-from proxy.metering.base import Metered, UsageReader
+from proxy.metering.base import FAILED, Metered, UsageReader
 from proxy.metering.formats import wire_format
 from proxy.quote import Quote
 from proxy.receive import Incoming, stream_body
@@ -178,26 +179,32 @@ class Exchange:
         """Settle or void, once; a second call does nothing."""
         if self._ended:
             return
-        self._ended = True
+        self._ended, ended = True, complete
         metered = self._reader.finish() if self._reader else Metered()
+        complete = complete and not metered.partial
+        usage = metered.usage
+        if metered.seen and (usage is None or not complete) and self._status is not None and self._status < 400:
+            usage, complete = at_least(self._quoted.usage, usage, metered.seen), False
+        rates = self._quoted.charged(metered)
         conclusion = Conclusion(voided=True, charge=0)
         if sent:
             conclusion = conclude(
-                rates=self._quoted.rates,
-                usage=metered.usage,
+                rates=rates,
+                usage=usage,
                 status=self._status,
-                complete=complete and not metered.partial,
+                complete=complete,
                 charge_errors=self._incoming.upstream.charge_errors,
                 reserved=self._admission.reserved,
             )
         settlement = Settlement(
             charge=conclusion.charge,
-            outcome="success" if complete and self._status is not None and self._status < 400 else "failure",
-            usage=dict(metered.usage or {}),
+            outcome="success" if self._succeeded(ended, metered) else "failure",
+            usage=dict(usage or {}),
             unconfirmed=conclusion.unconfirmed,
             flags=metered.flags,
             upstream_status=self._status,
             duration_ms=int((monotonic() - self._began) * 1000),
+            rates=None if rates is self._quoted.rates else dump_rates(rates),
         )
         ledger = self._sidecar.ledger
         try:
@@ -210,6 +217,10 @@ class Exchange:
             log.error("action %s could not be settled: %s", self._admission.action_id, error)
         else:
             self._sidecar.metrics.ended(action)
+
+    def _succeeded(self, ended: bool, metered: Metered) -> bool:
+        """Whether the upstream answered to its end, and as one that did what it was asked."""
+        return ended and self._status is not None and self._status < 400 and FAILED.isdisjoint(metered.flags)
 
 
 class Attendance:

@@ -12,13 +12,17 @@ from urllib.parse import unquote
 from policy.estimate import RequestFacts, estimate
 from policy.model import Match, Price, Rates, Upstream
 from policy.pricing import dump_rates, rates_at
+from policy.units import make_rate
 from proxy.denials import Refused
 from proxy.jsontext import JsonError, loads
 from proxy.ledger.port import Call
+from proxy.metering.base import Metered
 from proxy.metering.formats import wire_format
 from proxy.rules import Rules
 
 TARGET_MAX = 128
+COST = "cost"  # the usage by which an upstream states a call's cost itself, in USD (OpenRouter)
+COST_RATES: Rates = (make_rate(COST, Decimal(1)),)
 
 # Whose list prices an upstream's models, when its `catalog:` doesn't say: the meter's own provider.
 _PROVIDERS = {"gemini": "google", "bedrock": "aws"}
@@ -53,6 +57,12 @@ class Quote:
     rates: Rates = ()
     body: Any = None
 
+    def charged(self, metered: Metered) -> Rates:
+        """The rates of what was metered: those quoted, unless the answer states its cost itself."""
+        if self.price is not None and self.price.rates == "catalog" and COST in (metered.usage or {}):
+            return COST_RATES
+        return self.rates
+
     def call(self, agent_id: str, policy_hash: str) -> Call:
         """What the ledger is asked to authorize."""
         return Call(
@@ -64,6 +74,7 @@ class Quote:
             estimate=self.estimate,
             rates=dump_rates(self.rates),
             policy_hash=policy_hash,
+            estimated=self.usage,
         )
 
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 Usage = Mapping[str, int | Decimal]
 
+# The flags that say that a call failed, whatever its HTTP status.
+FAILED = frozenset(("stream_error", "tool_error", "rpc_error"))
+
 
 @dataclass(frozen=True, slots=True)
 class Metered:

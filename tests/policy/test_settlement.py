@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from policy.settlement import Conclusion, conclude
+from policy.settlement import Conclusion, at_least, conclude
 from policy.units import make_rate
 
 TOKENS = (make_rate("input_mtok", Decimal("2.5")), make_rate("output_mtok", Decimal(10)))
@@ -54,3 +54,29 @@ def test_promise_7_every_ending_has_a_stated_outcome(rates, usage, status, compl
 def test_a_charge_above_the_reservation_is_not_cut_when_the_answer_broke_off():
     found = conclude(rates=TOKENS, usage=USED, status=200, complete=False, charge_errors=False, reserved=1)
     assert found == Conclusion(False, 3_500_000, True)
+
+
+INPUT = {"request": 1, "input_tokens": 900, "cache_write_tokens": 900, "seconds": 60}
+ESTIMATED = INPUT | {"output_tokens": 4096, "output_image_tokens": 4096}
+
+
+@pytest.mark.parametrize(
+    ("told", "seen", "expected"),
+    [
+        (None, 7, {"request": 1, "input_tokens": 900, "cache_write_tokens": 900, "seconds": 60, "output_tokens": 7}),
+        (
+            None,
+            5000,
+            {"request": 1, "input_tokens": 900, "cache_write_tokens": 900, "seconds": 60, "output_tokens": 5000},
+        ),
+        ({"input_tokens": 50, "output_tokens": 1}, 7, {"input_tokens": 50, "output_tokens": 7}),
+        (
+            {"input_tokens": 50, "output_tokens": 90, "output_reasoning_tokens": 80},
+            7,
+            {"input_tokens": 50, "output_tokens": 90, "output_reasoning_tokens": 80},
+        ),
+        ({"output_tokens": 9}, 7, INPUT | {"output_tokens": 9}),
+    ],
+)
+def test_a_stream_that_broke_off_used_at_least_its_input_and_what_was_seen(told, seen, expected):
+    assert at_least(ESTIMATED, told, seen) == expected

@@ -85,7 +85,7 @@ ENDS = {
     ),
     "error in a stream": End(
         says(SSE, chunk(b'data: {"error":{"message":"overloaded"}}\n\n'), END),
-        hidden(RESERVED_STREAM, "success"),
+        hidden(RESERVED_STREAM, "failure"),
         200,
         stream=True,
     ),
