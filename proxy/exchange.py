@@ -28,6 +28,8 @@ from proxy.state import Sidecar
 
 log = logging.getLogger("agent_ledger")
 
+_ASKED = frozenset(("openai", "deepseek"))  # the others tell the usage of a stream unasked
+
 
 @dataclass(slots=True)
 class Drains:
@@ -61,7 +63,8 @@ class Exchange:
         self._quoted = quoted
         self._admission = admission
         self._body = body
-        self._metered = needs_usage(quoted.rates)
+        self._wire = wire_format(incoming.upstream.meter, incoming.path)
+        self._metered = quoted.by_model or needs_usage(quoted.rates) or quoted.calls_tool(self._wire)
         self._began = monotonic()
         self._status: int | None = None  # the upstream's, once its answer began
         self._reader: UsageReader | None = None
@@ -119,10 +122,7 @@ class Exchange:
         return await self._forwarder.send(upstream, incoming.method, target, headers, body)
 
     def _may_ask_usage(self) -> bool:
-        return (
-            self._incoming.upstream.ask_usage
-            and wire_format(self._incoming.upstream.meter, self._incoming.path) == "openai"
-        )
+        return self._incoming.upstream.ask_usage and self._wire in _ASKED
 
     async def _relay(self, answer: UpstreamAnswer, client: Attendance, send: Send) -> None:
         """Stream the answer to the client as it comes, metering a copy; settle before its last byte is passed on."""

@@ -57,11 +57,18 @@ class Quote:
     rates: Rates = ()
     body: Any = None
 
+    @property
+    def by_model(self) -> bool:
+        """Whether the catalog prices it: then its usage is recorded, even where the model is free."""
+        return self.price is not None and self.price.rates == "catalog"
+
+    def calls_tool(self, wire: str | None) -> bool:
+        """Whether it is an MCP tool call, whose answer says whether it failed."""
+        return wire == "mcp" and isinstance(self.body, dict) and self.body.get("method") == "tools/call"
+
     def charged(self, metered: Metered) -> Rates:
         """The rates of what was metered: those quoted, unless the answer states its cost itself."""
-        if self.price is not None and self.price.rates == "catalog" and COST in (metered.usage or {}):
-            return COST_RATES
-        return self.rates
+        return COST_RATES if self.by_model and COST in (metered.usage or {}) else self.rates
 
     def call(self, agent_id: str, policy_hash: str) -> Call:
         """What the ledger is asked to authorize."""
@@ -89,8 +96,12 @@ def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at
         message = "Agent Ledger: a batch can't be priced; send its requests one by one."
         raise Refused(400, "batch_refused", message, request=body)
     price = rules.prices.first(candidates, body)
-    model = _model(request, body, price)
+    stated = price.model if price else None
+    model = _model(request, body) or stated
     rates = _rates(rules, request, price, model, at_ms)
+    if rates is None and stated not in (None, model):
+        # What Azure's SDK sends as the model is the name of a deployment, which the catalog can't know.
+        model, rates = stated, _rates(rules, request, price, stated, at_ms)
     if price is None or rates is None:
         price, rates = None, _unpriced(rules)
     target = _target(request, body, price, model)
@@ -131,13 +142,13 @@ def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:
         return None
 
 
-def _model(request: ProxyRequest, body: Any, price: Price | None) -> str | None:
-    """From the body, else the path (Gemini, Bedrock), else the price's `model:` (Azure deployments)."""
+def _model(request: ProxyRequest, body: Any) -> str | None:
+    """From the body, else the path (Gemini, Bedrock)."""
     if isinstance(body, dict) and isinstance(body.get("model"), str):
         return str(body["model"])
     if found := _PATH_MODEL.search(request.path):
         return unquote(found[1])
-    return price.model if price else None
+    return None
 
 
 def _target(request: ProxyRequest, body: Any, price: Price | None, model: str | None) -> str:

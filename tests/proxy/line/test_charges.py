@@ -223,7 +223,8 @@ async def test_an_mcp_call_is_priced_by_its_tool(tmp_path: Path, message: Any, c
         assert (action.cost, action.target) == (cost, target)
 
 
-async def test_an_azure_deployment_is_priced_by_its_rules_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [{}, {"model": "ours"}], ids=["by its path", "in the body too"])
+async def test_an_azure_deployment_is_priced_by_its_rules_model(tmp_path: Path, named: dict[str, str]) -> None:
     policy = """
 version: 1
 upstreams:
@@ -235,6 +236,6 @@ prices:
 """
     async with governed(tmp_path, policy, says(told())) as line:
         path = "/azure/openai/deployments/ours/chat/completions?api-version=2024-10-21"
-        assert (await line.post(path, {"max_tokens": 10, "messages": []})).status == 200
+        assert (await line.post(path, {"max_tokens": 10, "messages": [], **named})).status == 200
         action = await line.ended()
         assert (action.cost, action.target) == (40 * 150 + 10 * 600, "azure:gpt-4o-mini")
