@@ -45,12 +45,17 @@ class DatedRates:
     rates: Rates
 
 
+SourceKind = Literal["header", "response", "request", "measured"]
+
+
 @dataclass(frozen=True, slots=True)
 class UsageSource:
-    """Where a quantity of a rule's own unit is read: a response header, or a dotted path into a JSON body."""
+    """Where a quantity of a rule's own unit comes from: the name of a response header, a path into a JSON body (as
+    `policy.pointer` has it), or what the sidecar measures itself: ``seconds``, ``request_bytes``, ``response_bytes``.
+    """
 
     unit: str
-    kind: Literal["header", "response", "request"]
+    kind: SourceKind
     path: str
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from decimal import Decimal
 from time import monotonic
 from typing import Any
 
@@ -69,6 +70,8 @@ class Exchange:
         self._status: int | None = None  # the upstream's, once its answer began
         self._reader: UsageReader | None = None
         self._asked = False  # for usage that the client did not ask for
+        self._sent_bytes = len(body or b"")
+        self._received_bytes = 0
         self._ended = False
 
     async def run(self, receive: Receive, send: Send) -> None:
@@ -106,7 +109,7 @@ class Exchange:
     async def _forward(self, receive: Receive, client: Attendance) -> UpstreamAnswer:
         """Send it on, byte for byte but for the headers and the one rewriting that the design names."""
         incoming, upstream = self._incoming, self._incoming.upstream
-        body: bytes | AsyncIterator[bytes] = _upload(receive, client) if self._body is None else self._body
+        body: bytes | AsyncIterator[bytes] = self._upload(receive, client) if self._body is None else self._body
         replace = dict(upstream.set_headers)
         if self._metered:
             # Metering reads a copy: only what the client accepts and we can decode.
@@ -120,6 +123,12 @@ class Exchange:
         headers = request_headers(self._caller.headers, replace)
         target = incoming.path.encode("latin-1") + (b"?" + self._caller.query if self._caller.query else b"")
         return await self._forwarder.send(upstream, incoming.method, target, headers, body)
+
+    async def _upload(self, receive: Receive, client: Attendance) -> AsyncIterator[bytes]:
+        async for chunk in stream_body(receive):
+            self._sent_bytes += len(chunk)
+            yield chunk
+        client.watch()
 
     def _may_ask_usage(self) -> bool:
         return self._incoming.upstream.ask_usage and self._wire in _ASKED
@@ -139,6 +148,7 @@ class Exchange:
             passed = stripper.feed(chunk) if stripper else chunk
             if stripper is None and reader is not None:
                 reader.feed(chunk)
+            self._received_bytes += len(chunk)
             left -= len(chunk)
             if left == 0:
                 await self._end(complete=True)
@@ -173,7 +183,19 @@ class Exchange:
             price.usage if price else (),
             answer.headers,
             self._quoted.body,
+            self._measure,
         )
+
+    def _measure(self) -> dict[str, int | Decimal]:
+        """What a rule may price that nobody states: the bodies' bytes as they passed, and how long the call took."""
+        return {
+            "seconds": Decimal(self._elapsed_ms()).scaleb(-3),
+            "request_bytes": self._sent_bytes,
+            "response_bytes": self._received_bytes,
+        }
+
+    def _elapsed_ms(self) -> int:
+        return int((monotonic() - self._began) * 1000)
 
     async def _end(self, *, complete: bool, sent: bool = True) -> None:
         """Settle or void, once; a second call does nothing."""
@@ -203,7 +225,7 @@ class Exchange:
             unconfirmed=conclusion.unconfirmed,
             flags=metered.flags,
             upstream_status=self._status,
-            duration_ms=int((monotonic() - self._began) * 1000),
+            duration_ms=self._elapsed_ms(),
             rates=None if rates is self._quoted.rates else dump_rates(rates),
         )
         ledger = self._sidecar.ledger
@@ -260,12 +282,6 @@ class Attendance:
         if self.gone:
             self._drains.open -= 1
         await self._bound.__aexit__(*raised)
-
-
-async def _upload(receive: Receive, client: Attendance) -> AsyncIterator[bytes]:
-    async for chunk in stream_body(receive):
-        yield chunk
-    client.watch()
 
 
 def _header(answer: UpstreamAnswer, name: bytes) -> str:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
-from policy.model import DatedRates, Match, Price, Scalar, UsageSource
+from policy.model import DatedRates, Match, Price, Scalar, SourceKind, UsageSource
 from policy.parse.rates import read_rates
 from policy.parse.reader import Reader
 from policy.parse.upstreams import HEADER_NAME
@@ -19,11 +19,12 @@ from policy.units import DIMENSIONS, REQUEST
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-SourceKind = Literal["header", "response", "request"]
+_MEASURED = ("seconds", "request_bytes", "response_bytes")
 _SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 _PATH = re.compile(r"[/*][!\"$-@A-~]*", re.ASCII)  # as sent: ASCII, without '#'; '?' has a message of its own
 _UNRESERVED = re.compile(r"%(4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae]|3[0-9]|2[de])", re.IGNORECASE)
 _DOTTED = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+_PLACE = re.compile(rf"(/([^~/]|~[01])*)+|(?!/){_DOTTED.pattern}")
 _KEYS = ("name", "match", "rates", "usage", "estimate", "cap_output", "model")
 
 
@@ -135,7 +136,7 @@ def _usage(reader: Reader, node: Node | None, units: tuple[str, ...]) -> tuple[U
         _check_unit(reader, key, units)
         fields = reader.fields(value, "a source of usage", _SOURCE_KINDS)
         if isinstance(value, MapNode) and len(value.keys) != 1:
-            message = "expected exactly one of header, response and request"
+            message = "expected exactly one of header, response, request and measured"
             reader.note(value, "usage-source", message)
         for kind in _SOURCE_KINDS:
             if kind in fields:
@@ -144,9 +145,13 @@ def _usage(reader: Reader, node: Node | None, units: tuple[str, ...]) -> tuple[U
 
 
 def _source(reader: Reader, node: Node, kind: SourceKind) -> str:
+    if kind == "measured":
+        return reader.choice(node, _MEASURED, "seconds")
     path = reader.text(node)
     pattern, what = (
-        (HEADER_NAME, "a header's name") if kind == "header" else (_DOTTED, "a dotted path, such as result.n")
+        (HEADER_NAME, "a header's name")
+        if kind == "header"
+        else (_PLACE, "a dotted path, such as result.n, or a JSON pointer, such as /result/n")
     )
     if path and not pattern.fullmatch(path):
         reader.note(node, "field", f"expected {what}")

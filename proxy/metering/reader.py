@@ -12,7 +12,7 @@ from proxy.metering.base import Facts, Metered, Tally, Usage, UsageReader
 from proxy.metering.decode import Decoder, Undecodable
 from proxy.metering.formats import promises_usage, tally_for, wire_format
 from proxy.metering.quantities import QUANTITY_MAX, Unreadable, document_of
-from proxy.metering.sources import Sources
+from proxy.metering.sources import Measure, Sources, measures_nothing
 from proxy.metering.sse import Event, EventSplitter
 
 BODY_MAX = 32 * 1024 * 1024
@@ -31,13 +31,14 @@ def reader_for(
     sources: tuple[UsageSource, ...] = (),
     headers: Sequence[tuple[bytes, bytes]] = (),
     request_body: Any = None,
+    measure: Measure = measures_nothing,
 ) -> UsageReader:
     """The reader of one answer. ``meter`` is the upstream's, None: told by the path. ``headers`` are the answer's,
-    ``request_body`` is the request's parsed JSON: what ``sources`` may name.
+    ``request_body`` is the request's parsed JSON: what ``sources`` may name, beside what ``measure`` says at the end.
     """
     account = Account(
         tally=tally_for(wire_format(meter, path), Facts(path, request_body, headers)),
-        sources=Sources(sources, headers, request_body),
+        sources=Sources(sources, headers, request_body, measure),
         promised=promises_usage(path),
         failed=status >= 400,
     )

@@ -3,8 +3,8 @@
     python -m tests.bench.metering RECORDED.jsonl[.gz] [--seed N] [--cap] [--show]
 
 Each line of the file is one exchange as JSON: host, method, path, request (text), status, content_type, response
-(text), and `expected`: null, or {"usage": {…}} by the vocabulary, worked out by someone else. The response is sent to the
-sidecar in random pieces, in a random encoding, and the action it leaves is compared: usage per host (right, wrong,
+(text), and `expected`: null, or {"usage": {…}} by the vocabulary, worked out by someone else. The response is sent to
+the sidecar in random pieces, in a random encoding, and the action it leaves is compared: usage per host (right, wrong,
 unreadable), the reservation with the charge, the input estimate with the input. Calls whose model the catalog doesn't
 know are priced by flat rates. `--cap` turns cap_output on, and cuts each recorded output at the ceiling sent upstream.
 `--show` lists every difference.

@@ -339,8 +339,8 @@ def test_matches_take_one_or_many():
         "      path: [/x, '/y/**']\n"
         "      protocol: websocket\n"
         "      body: {s: [a, 'b*'], n: 1, d: 0.50, e: 1e2, t: true, z: null, q: '1', no: no}\n"
-        "    rates: {input_mtok: 1, output_mtok: 1, clips: 2}\n"
-        "    usage: {clips: {request: n}, input_tokens: {header: X-In}}\n"
+        "    rates: {input_mtok: 1, output_mtok: 1, clips: 2, bytes: 1}\n"
+        "    usage: {clips: {request: /a~1b/n}, input_tokens: {header: X-In}, bytes: {measured: response_bytes}}\n"
         "    estimate: {clips: 2.5, input_tokens: 10, output_tokens: 20}\n"
         "    model: gpt-4o\n"
     ).prices[0]
@@ -361,7 +361,11 @@ def test_matches_take_one_or_many():
     }
     assert values["t"][0] is True
     assert type(values["n"][0]) is int
-    assert found.usage == (UsageSource("clips", "request", "n"), UsageSource("input_tokens", "header", "x-in"))
+    assert found.usage == (
+        UsageSource("clips", "request", "/a~1b/n"),
+        UsageSource("input_tokens", "header", "x-in"),
+        UsageSource("bytes", "measured", "response_bytes"),
+    )
     assert found.estimate == {"clips": Fraction(5, 2), "input_tokens": 10, "output_tokens": 20}
     assert found.model == "gpt-4o"
 

@@ -239,3 +239,35 @@ prices:
         assert (await line.post(path, {"max_tokens": 10, "messages": [], **named})).status == 200
         action = await line.ended()
         assert (action.cost, action.target) == (40 * 150 + 10 * 600, "azure:gpt-4o-mini")
+
+
+async def test_promise_7_bytes_and_seconds_are_measured_where_nobody_states_them(tmp_path: Path) -> None:
+    policy = """
+version: 1
+upstreams:
+  files: {url: "URL"}
+agents:
+  - {id: worker, monthly_budget: 100}
+prices:
+  - name: by-bytes
+    match: {path: /convert}
+    rates: {sent: 0.000001, received: 0.000000001}
+    usage: {sent: {measured: request_bytes}, received: {measured: response_bytes}}
+    estimate: {received: 1000000}
+  - name: by-time
+    rates: {seconds: 1}
+    usage: {seconds: {measured: seconds}}
+    estimate: {seconds: 60}
+"""
+    async with governed(tmp_path, policy, says(answer(b"x" * 3000))) as line:
+        assert (await line.post("/files/convert", b"y" * 500)).status == 200
+        action = await line.ended()
+        assert (action.cost, action.unconfirmed) == (500 * 1000 + 3000, False)
+        assert (await line.post("/files/render", b"")).status == 200
+        action = await line.ended()
+        assert action.cost == action.usage["seconds"] * 10**9
+        assert action.duration_ms is not None
+        assert 0 <= action.usage["seconds"] * 1000 <= action.duration_ms
+    async with governed(tmp_path / "..", policy, says(answer(b"no", "404 Not Found"))) as line:
+        await line.post("/files/convert", b"y")
+        assert (await line.ended()).ending == "voided"

@@ -59,7 +59,18 @@ def test_a_header_that_is_no_number_is_unreadable(value):
 
 
 @pytest.mark.parametrize(
-    ("path", "key"), [("result.billed_seconds", "billed_seconds"), ("usage.0", "usage"), ("0", "0")]
+    ("path", "key"),
+    [("result.billed_seconds", "billed_seconds"), ("usage.0", "usage"), ("0", "0"), ("/a.b/c~1d/0", "c/d")],
 )
 def test_the_key_to_look_for(path, key):
     assert Sources((UsageSource("seconds", "response", path),), (), None).keys == (key,)
+
+
+def test_what_is_measured_is_asked_for_at_the_end_and_stands_beside_what_is_stated():
+    passed = {"seconds": Decimal("0.25"), "request_bytes": 10, "response_bytes": 0}
+    sources = Sources(
+        (UsageSource("bytes", "measured", "response_bytes"), PAGES), [(b"x-pages", b"2")], None, lambda: passed
+    )
+    passed["response_bytes"] = 2048
+    assert sources.usage() == {"bytes": 2048, "pages": 2}
+    assert Sources((UsageSource("bytes", "measured", "response_bytes"),), (), None).usage() is None
