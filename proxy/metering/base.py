@@ -57,10 +57,11 @@ class Tally:
     """One wire format's account of one answer: its whole JSON, or each event of its stream that may carry usage.
 
     ``keys`` are the JSON keys that usage stands under, ``model`` is the one that served, ``terms`` and ``flags`` as
-    `Metered` has them.
+    `Metered` has them. ``exact``: it reads fractions (a cost in USD), which have to be Decimal.
     """
 
     keys: tuple[str, ...] = ("usage",)
+    exact: bool = False
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         self.facts = facts

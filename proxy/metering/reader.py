@@ -70,6 +70,7 @@ class Account:
         self.tally = tally
         self.sources = sources
         self.keys = (tally.keys if tally else ()) + sources.keys
+        self.exact = bool(sources.keys) or (tally is not None and tally.exact)
         self.unreadable = False
         self.broken = False  # no more can be read, though there was more
         self._required = tally is not None and promised
@@ -167,7 +168,7 @@ class BodyReader:
         if len(self._kept) > LARGE and not sourced:
             document = self._end()
         if document is None and not self._cut:
-            document = document_of(self._kept, exact=sourced)
+            document = document_of(self._kept, exact=self._account.exact)
         return self._end() if document is None else document
 
     def _end(self) -> Any:
@@ -183,7 +184,7 @@ class BodyReader:
                 at = tail.rfind(_quoted(key), 0, at)
                 if at < 0:
                     break
-                document = document_of(b"{" + tail[at:])
+                document = document_of(b"{" + tail[at:], exact=self._account.exact)
                 if document is not None:
                     return document
         return None
@@ -195,7 +196,6 @@ class StreamReader:
     def __init__(self, account: Account) -> None:
         self.splitter = EventSplitter()
         self._account = account
-        self._exact = bool(account.sources.keys)
         keys = [_quoted(key) for key in account.keys]
         self._marks = (*keys, b"error")
         stated = b"|".join(map(re.escape, keys))
@@ -218,7 +218,7 @@ class StreamReader:
         name, data = event.fields()
         if name != b"error" and not self._telling.search(data):
             return None
-        document = document_of(data, exact=self._exact)
+        document = document_of(data, exact=self._account.exact)
         if not self._account.read(document) and (name == b"error" or _is_error(document)):
             self._account.stream_error()
         elif document is None:
