@@ -1,19 +1,31 @@
-"""Content-Encoding of the copy that is metered: gzip and deflate, in bounded memory."""
+"""Content-Encoding of the copy that is metered: gzip, deflate, br and zstd, in bounded memory."""
 
 from __future__ import annotations
 
 import re
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import brotli  # type: ignore[import-untyped]  # it has no stubs
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DECODED_MAX = 256 * 1024 * 1024  # bytes out of one answer: past it, its usage is not worth the time
 LAYERS_MAX = 3
 
 _PIECE = 64 * 1024
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's wbits
-_CODINGS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": None}
+# 8 MiB: all that HTTP allows (RFC 9659)
+_ZSTD_OPTIONS: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: 23}
 _ACCEPTED = re.compile(
-    r"\s*(gzip|x-gzip|deflate|identity)\s*(?:;\s*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?", re.I | re.A
+    r"\s*(gzip|x-gzip|deflate|br|zstd|identity)\s*(?:;\s*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?", re.I | re.A
 )
 
 
@@ -39,12 +51,12 @@ class Decoder:
     """Undoes the encodings named by a Content-Encoding header, in their order."""
 
     def __init__(self, content_encoding: str) -> None:
-        """Raises Undecodable for an encoding it doesn't know (br, zstd), and for more than LAYERS_MAX."""
+        """Raises Undecodable for an encoding it doesn't know, and for more than LAYERS_MAX."""
         codings = [coding.strip().lower() for coding in content_encoding.split(",")]
         codings = [coding for coding in codings if coding not in ("", "identity")]
-        if len(codings) > LAYERS_MAX or not all(coding in _CODINGS for coding in codings):
+        if len(codings) > LAYERS_MAX or not all(coding in _LAYERS for coding in codings):
             raise Undecodable
-        self._layers = [_Layer(_CODINGS[coding]) for coding in reversed(codings)]
+        self._layers = [_LAYERS[coding]() for coding in reversed(codings)]
         self._left = DECODED_MAX
 
     def feed(self, chunk: bytes, depth: int = 0) -> Iterator[bytes]:
@@ -58,11 +70,15 @@ class Decoder:
                 if self._left < 0:
                     raise Undecodable
                 yield from self.feed(piece, depth + 1)
-        except zlib.error as error:
+        except (zlib.error, brotli.error, zstd.ZstdError) as error:
             raise Undecodable from error
 
 
-class _Layer:
+class _Layer(Protocol):
+    def feed(self, chunk: bytes) -> Iterator[bytes]: ...
+
+
+class _Zlib:
     def __init__(self, wbits: int | None) -> None:
         """``wbits`` None: deflate, which some send in zlib's wrapping and some without; its first two bytes tell."""
         self._wbits = wbits
@@ -95,3 +111,44 @@ class _Layer:
             return False
         self._inflater = zlib.decompressobj(_GZIP)
         return True
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._decompressor = brotli.Decompressor()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        # The limit is where its buffer stops growing, and it grows by doubling blocks of 32 KiB.
+        while piece := self._decompressor.process(chunk, output_buffer_limit=_PIECE // 4):
+            yield piece
+            chunk = b""
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._decompressor = self._frame()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        more = bool(chunk)
+        while more:
+            if self._decompressor.eof:  # another frame follows
+                self._decompressor = self._frame()
+            if piece := self._decompressor.decompress(chunk, _PIECE):
+                yield piece
+            chunk = self._decompressor.unused_data
+            more = bool(chunk) if self._decompressor.eof else not self._decompressor.needs_input
+
+    @staticmethod
+    def _frame() -> zstd.ZstdDecompressor:
+        return zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+
+
+_LAYERS: Final[Mapping[str, Callable[[], _Layer]]] = MappingProxyType(
+    {
+        "gzip": partial(_Zlib, _GZIP),
+        "x-gzip": partial(_Zlib, _GZIP),
+        "deflate": partial(_Zlib, None),
+        "br": _Brotli,
+        "zstd": _Zstd,
+    }
+)

@@ -59,12 +59,12 @@ async def test_promise_9_json_with_odd_spacing_passes_and_is_metered(tmp_path: P
 async def test_promise_9_hazard_21_gzip_passes_raw_and_a_copy_is_metered(tmp_path: Path) -> None:
     raw = gzip.compress(told().partition(b"\r\n\r\n")[2])
     async with governed(tmp_path, POLICY, says(answer(raw, "200 OK", JSON, b"Content-Encoding: gzip"))) as line:
-        assert await served(line, CHAT, b"Accept-Encoding: br, gzip;q=0.5, zstd") == raw
+        assert await served(line, CHAT, b"Accept-Encoding: compress, gzip;q=0.5, zstd") == raw
         assert (await line.ended()).cost == CHARGE
-        assert line.upstream.seen[0].header("accept-encoding") == "gzip;q=0.5"
+        assert line.upstream.seen[0].header("accept-encoding") == "gzip;q=0.5, zstd"
 
 
-@pytest.mark.parametrize("accepts", [(), (b"Accept-Encoding: identity",), (b"Accept-Encoding: br",)])
+@pytest.mark.parametrize("accepts", [(), (b"Accept-Encoding: identity",), (b"Accept-Encoding: compress",)])
 async def test_hazard_22_no_encoding_is_asked_for_that_the_client_or_the_meter_can_t_read(
     tmp_path: Path, accepts: tuple[bytes, ...]
 ) -> None:
@@ -74,10 +74,10 @@ async def test_hazard_22_no_encoding_is_asked_for_that_the_client_or_the_meter_c
 
 
 async def test_where_nothing_is_metered_the_client_s_accept_encoding_stands(tmp_path: Path) -> None:
-    async with governed(tmp_path, POLICY, says(answer(b"br", "200 OK", b"Content-Encoding: br"))) as line:
-        got = await line.post("/up/flat/x", b"{}", *AS_WORKER, b"Accept-Encoding: br, zstd")
-        assert (got.body, got.header("content-encoding")) == (b"br", "br")
-        assert line.upstream.seen[0].header("accept-encoding") == "br, zstd"
+    async with governed(tmp_path, POLICY, says(answer(b"dcb", "200 OK", b"Content-Encoding: dcb"))) as line:
+        got = await line.post("/up/flat/x", b"{}", *AS_WORKER, b"Accept-Encoding: dcb, zstd")
+        assert (got.body, got.header("content-encoding")) == (b"dcb", "dcb")
+        assert line.upstream.seen[0].header("accept-encoding") == "dcb, zstd"
 
 
 async def test_promise_9_a_stream_passes_with_its_crlf_comments_bom_and_rest(tmp_path: Path) -> None:

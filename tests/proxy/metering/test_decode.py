@@ -4,12 +4,13 @@ import gzip
 import tracemalloc
 import zlib
 
+import brotli
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.metering import decode
-from proxy.metering.decode import Decoder, Undecodable, decodable
+from proxy.metering.decode import Decoder, Undecodable, decodable, zstd
 
 
 def raw_deflate(text):
@@ -23,6 +24,7 @@ def decoded(encoding, *chunks):
 
 
 TEXT = b'{"usage": {"prompt_tokens": 1}}' * 50
+SKIPPABLE = b"\x50\x2a\x4d\x18\x03\0\0\0abc"  # a frame of zstd's that holds no content
 ENCODED = [
     ("", TEXT),
     ("identity", TEXT),
@@ -32,7 +34,11 @@ ENCODED = [
     ("gzip", gzip.compress(TEXT) + b"\0\0 padding"),
     ("deflate", zlib.compress(TEXT)),
     ("deflate", raw_deflate(TEXT)),
+    ("br", brotli.compress(TEXT)),
+    ("zstd", zstd.compress(TEXT)),
+    ("zstd", zstd.compress(TEXT[:100]) + zstd.compress(b"") + SKIPPABLE + zstd.compress(TEXT[100:])),
     ("gzip, gzip", gzip.compress(gzip.compress(TEXT))),
+    ("br, zstd", zstd.compress(brotli.compress(TEXT))),
     ("deflate,identity , gzip", gzip.compress(zlib.compress(TEXT))),
 ]
 
@@ -46,27 +52,45 @@ def test_whole_and_one_byte_at_a_time(encoding, encoded):
 def test_what_was_flushed_is_decoded_at_once():
     compressor = zlib.compressobj(wbits=31)
     assert decoded("gzip", compressor.compress(b"event") + compressor.flush(zlib.Z_SYNC_FLUSH)) == b"event"
+    compressor = brotli.Compressor()
+    assert decoded("br", compressor.process(b"event") + compressor.flush()) == b"event"
+    compressor = zstd.ZstdCompressor()
+    assert decoded("zstd", compressor.compress(b"event", compressor.FLUSH_BLOCK)) == b"event"
 
 
-def test_output_of_exactly_one_piece_and_more():
-    text = b"x" * (64 * 1024 * 3)
-    assert decoded("gzip", gzip.compress(text)) == text
+COMPRESS = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstd.compress}
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "gzip;q=1", "gzip, gzip, gzip, gzip"])
+@pytest.mark.parametrize("encoding", COMPRESS)
+@pytest.mark.parametrize("size", [16 * 1024, 64 * 1024 * 3, 64 * 1024 * 3 + 1])
+def test_output_of_exactly_one_piece_and_more(encoding, size):
+    text = b"x" * size
+    assert decoded(encoding, COMPRESS[encoding](text)) == text
+
+
+@pytest.mark.parametrize("encoding", ["compress", "gzip, dcb", "gzip;q=1", "gzip, br, zstd, gzip"])
 def test_unknown_encodings_and_too_many_are_undecodable(encoding):
     with pytest.raises(Undecodable):
         Decoder(encoding)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, deflate"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, deflate", "br, zstd"])
 def test_other_bytes_than_claimed_are_undecodable(encoding):
     with pytest.raises(Undecodable):
         decoded(encoding, b"\x1f\x8b\x00 plain text")
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd"])
+def test_bytes_behind_the_end_are_undecodable(encoding):
+    with pytest.raises(Undecodable):
+        decoded(encoding, COMPRESS[encoding](TEXT), b"more than that")
+
+
 @settings(deadline=None)
-@given(st.sampled_from(["gzip", "deflate", "gzip, deflate"]), st.lists(st.binary(max_size=40), max_size=5))
+@given(
+    st.sampled_from(["gzip", "deflate", "br", "zstd", "gzip, deflate", "br, zstd"]),
+    st.lists(st.binary(max_size=40), max_size=5),
+)
 def test_hostile_bytes_raise_nothing_else(encoding, chunks):
     try:
         decoded(encoding, *chunks)
@@ -74,23 +98,57 @@ def test_hostile_bytes_raise_nothing_else(encoding, chunks):
         pass
 
 
-def bomb(megabytes):
-    compressor = zlib.compressobj(1, wbits=31)
+class Deflater:
+    """zlib's compressor by the words of the other two."""
+
+    def __init__(self):
+        self._inner = zlib.compressobj(1, wbits=31)
+        self.process, self.finish = self._inner.compress, self._inner.flush
+
+
+class Zstandard:
+    def __init__(self, **options):
+        self._inner = zstd.ZstdCompressor(
+            options={zstd.CompressionParameter[name]: value for name, value in options.items()}
+        )
+        self.process, self.finish = self._inner.compress, self._inner.flush
+
+
+COMPRESSORS = {"gzip": Deflater, "br": lambda: brotli.Compressor(quality=2), "zstd": Zstandard}
+
+
+def bomb(megabytes, encoding="gzip"):
+    compressor = COMPRESSORS[encoding]()
     block = bytes(1024 * 1024)
-    return b"".join([compressor.compress(block) for _ in range(megabytes)]) + compressor.flush()
+    return b"".join([compressor.process(block) for _ in range(megabytes)]) + compressor.finish()
 
 
-def test_hazard_21_a_gzip_bomb_is_decoded_in_bounded_memory():
-    packed = bomb(200)
-    decoder = Decoder("gzip")
+@pytest.mark.parametrize("encoding", COMPRESSORS)
+def test_hazard_21_a_bomb_is_decoded_in_bounded_memory(encoding):
+    packed = bomb(200, encoding)
+    decoder = Decoder(encoding)
+    sizes = [0, 0]
     tracemalloc.start()
     try:
-        size = sum(len(piece) for piece in decoder.feed(packed))
+        for piece in decoder.feed(packed):
+            sizes = [sizes[0] + len(piece), max(sizes[1], len(piece))]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert size == 200 * 1024 * 1024
+    assert sizes[0] == 200 * 1024 * 1024
+    assert sizes[1] <= 64 * 1024
     assert peak < 4 * 1024 * 1024
+
+
+def test_hazard_21_a_zstd_window_that_http_does_not_allow_is_not_made():
+    for window_log, readable in ((23, True), (24, False)):
+        compressor = Zstandard(window_log=window_log)
+        packed = compressor.process(TEXT) + compressor.finish()
+        if readable:
+            assert decoded("zstd", packed) == TEXT
+        else:
+            with pytest.raises(Undecodable):
+                decoded("zstd", packed)
 
 
 def test_hazard_21_a_bomb_within_a_bomb_is_given_up_early(monkeypatch):
@@ -108,8 +166,9 @@ def test_hazard_21_a_bomb_within_a_bomb_is_given_up_early(monkeypatch):
         (None, "identity"),
         ("", "identity"),
         ("identity", "identity"),
-        ("gzip, deflate, br, zstd", "gzip, deflate"),
-        ("br", "identity"),
+        ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),
+        ("compress, br;q=1.0, *;q=0.1", "br;q=1.0"),
+        ("dcb, dcz", "identity"),
         ("*", "identity"),
         ("GZIP ; Q=0.5 , identity; q=0.250", "gzip;q=0.5, identity;q=0.250"),
         ("gzip;q=0", "identity"),
