@@ -1,11 +1,12 @@
-"""Anthropic's wire format: messages, plain and streamed.
+"""Anthropic's wire format: messages, plain and streamed, at Anthropic's own paths and at Vertex's.
 
 genai-prices' own extractor is not used here: it raises where `message_delta` leaves a field out, takes the two reports
-of a stream for two answers, and leaves compaction out.
+of a stream for two answers, and leaves compaction and the advisor out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,16 +15,28 @@ from proxy.metering.quantities import Unreadable, count
 
 _PLAIN = (
     ("output_reasoning_tokens", ("output_tokens_details", "thinking_tokens")),
-    ("web_searches", ("server_tool_use", "web_search_requests")),
+    ("web_searches", ("server_tool_use", "web_search_requests")),  # a web fetch costs its tokens alone
 )
+# What usage says of the price that served, and genai-prices' word for it; `standard` needs none.
+_TERMS = {
+    ("speed", "fast"): ("speed", "fast"),
+    ("service_tier", "priority"): ("service_tier", "priority"),
+    ("service_tier", "batch"): ("processing", "batch"),
+}
+_IN_TOTALS = ("message", "fallback_message")  # the iterations that the message's own counts include
+_COUNTING = re.compile(r"/count[_-]tokens(?::rawPredict)?\Z")
 
 
 class AnthropicTally(Tally):
-    """A stream tells its usage twice: what `message_delta` says overwrites `message_start`, field by field."""
+    """A stream tells its usage twice: what `message_delta` says overwrites `message_start`, field by field.
+
+    Flag ``other_model``: an advisor's tokens are counted with the message's, though its own price may be another.
+    """
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
         self._usage: dict[str, Any] | None = None
+        self._unbilled = False
 
     def read(self, document: Mapping[str, Any]) -> bool:
         message = document.get("message")
@@ -34,15 +47,21 @@ class AnthropicTally(Tally):
             self.model = model
         usage = holder.get("usage")
         if usage is None:
-            return False
+            self._unbilled = "input_tokens" in document and _COUNTING.search(self.facts.path) is not None
+            return self._unbilled
         if not isinstance(usage, Mapping):
             self._usage = {}
             return not starting
         self._usage = (self._usage or {}) | {key: value for key, value in usage.items() if value is not None}
+        self.terms = dict(term for (key, value), term in _TERMS.items() if self._usage.get(key) == value)
         return not starting
 
     def usage(self) -> Usage | None:
-        return None if self._usage is None else _quantities(self._usage)
+        if self._usage is None:
+            return {} if self._unbilled else None
+        asked_others = any(sampling.get("model") not in (None, self.model) for sampling in _beside(self._usage))
+        self.flags = ["other_model"] if asked_others else []
+        return _quantities(self._usage)
 
 
 def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
@@ -50,7 +69,7 @@ def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
     if count(stated, "input_tokens") is None or count(stated, "output_tokens") is None:
         raise Unreadable
     found = {"input_tokens": 0, "output_tokens": 0}
-    for sampling in _samplings(stated):
+    for sampling in (stated, *_beside(stated)):
         for kind, quantity in _tokens(sampling):
             found[kind] = found.get(kind, 0) + quantity
     for kind, path in _PLAIN:
@@ -59,12 +78,13 @@ def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _samplings(stated: Mapping[str, Any]) -> Iterator[Any]:
-    """The message, and what was compacted on its way: billed, though the message's own counts leave it out."""
-    yield stated
+def _beside(stated: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was sampled on the message's way (compaction, an advisor's word): billed, though its own counts leave it
+    out.
+    """
     iterations = stated.get("iterations")
     if isinstance(iterations, list):
-        yield from (each for each in iterations if isinstance(each, Mapping) and each.get("type") == "compaction")
+        yield from (each for each in iterations if isinstance(each, Mapping) and each.get("type") not in _IN_TOTALS)
 
 
 def _tokens(sampling: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

@@ -20,7 +20,8 @@ class Metered:
     Keys are genai-prices' vocabulary (``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning) and
     the rule's own units. ``partial``: the answer broke off before its last word on usage, which is at least this.
     ``flags`` tell an operator what was odd: ``usage_zero``, ``usage_clamped``, ``stream_error``, ``event_skipped``
-    (one was too large to be read), ``unreadable``. ``terms`` are those of the price that served, by genai-prices' words
+    (one was too large to be read), ``unreadable``, ``binary_stream`` (of Bedrock's), ``other_model`` (one that had a
+    part in it may have another price). ``terms`` are those of the price that served, by genai-prices' words
     (``{"service_tier": "priority"}``). ``seen`` are the output tokens that the text which came is taken for, at most:
     what counts where the answer broke off.
     """

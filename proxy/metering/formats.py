@@ -10,17 +10,21 @@ from typing import Final
 
 from proxy.metering.anthropic import AnthropicTally
 from proxy.metering.base import Facts, Tally
-from proxy.metering.openai import OpenAITally
+from proxy.metering.bedrock import BedrockTally
+from proxy.metering.cohere import CohereTally
+from proxy.metering.openai import GroqTally, OpenAITally, OpenRouterTally
 
 # A meter's own reading of its answers. Those that speak OpenAI's format, each with words of its own, are one reading.
 FORMATS: Final[Mapping[str, type[Tally]]] = MappingProxyType(
     {
         "anthropic": AnthropicTally,
+        "bedrock": BedrockTally,
+        "cohere": CohereTally,
         "openai": OpenAITally,
         "mistral": OpenAITally,
         "deepseek": OpenAITally,
-        "groq": OpenAITally,
-        "openrouter": OpenAITally,
+        "groq": GroqTally,
+        "openrouter": OpenRouterTally,
     }
 )
 _SPEAK_OPENAI: Final = frozenset(("openai", "mistral", "deepseek", "groq", "openrouter"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.metering.anthropic import AnthropicTally
+from proxy.metering.base import Facts
 from proxy.metering.quantities import Unreadable
 
 
@@ -79,10 +80,54 @@ def test_promise_7_compaction_is_billed_beside_the_message():
     iterations = [
         {"type": "compaction", "input_tokens": 1000, "output_tokens": 90, "cache_read_input_tokens": 500},
         {"type": "message", "input_tokens": 20, "output_tokens": 5},
+        {"type": ["odd"], "model": None},
         None,
     ]
     usage = told({"usage": {"input_tokens": 20, "output_tokens": 5, "iterations": iterations}})
     assert usage == {"input_tokens": 1520, "output_tokens": 95, "cache_read_tokens": 500}
+
+
+def test_promise_7_an_advisor_is_billed_beside_the_message_and_is_another_model():
+    tally = AnthropicTally()
+    tally.read(start(input_tokens=8, output_tokens=1))
+    advice = {"type": "advisor_message", "model": "claude-wise", "input_tokens": 70, "output_tokens": 9}
+    tally.read(delta(input_tokens=20, output_tokens=5, iterations=[{"type": "message", "input_tokens": 20}, advice]))
+    assert tally.usage() == {"input_tokens": 90, "output_tokens": 14}
+    assert (tally.model, tally.flags) == ("claude-x", ["other_model"])
+
+
+def test_a_fallback_s_tokens_are_in_the_message_s_own_counts():
+    tally = AnthropicTally()
+    served = {"type": "fallback_message", "model": "claude-other", "input_tokens": 20, "output_tokens": 5}
+    tally.read({"usage": {"input_tokens": 20, "output_tokens": 5, "iterations": [served]}})
+    assert (tally.usage(), tally.flags) == ({"input_tokens": 20, "output_tokens": 5}, [])
+
+
+@pytest.mark.parametrize(
+    ("stated", "terms"),
+    [
+        ({"service_tier": "standard", "speed": "standard"}, {}),
+        ({"service_tier": "priority", "speed": "fast"}, {"service_tier": "priority", "speed": "fast"}),
+        ({"service_tier": "batch"}, {"processing": "batch"}),
+        ({"service_tier": ["odd"], "speed": 1}, {}),
+    ],
+)
+def test_the_terms_that_served(stated, terms):
+    tally = AnthropicTally()
+    tally.read(start(input_tokens=1, **stated))
+    tally.read(delta(output_tokens=1))
+    assert tally.terms == terms
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/messages/count_tokens", "/v1/x/publishers/anthropic/models/count-tokens:rawPredict"]
+)
+def test_counting_tokens_bills_nothing(path):
+    tally = AnthropicTally(Facts(path))
+    assert not tally.read({"type": "error", "error": {"type": "not_found_error"}})
+    assert tally.usage() is None
+    assert tally.read({"input_tokens": 4})
+    assert (tally.usage(), tally.flags) == ({}, [])
 
 
 @pytest.mark.parametrize(
