@@ -77,3 +77,9 @@ class Tally:
     def usage(self) -> Usage | None:
         """By the vocabulary; None where no document said any. Raises Unreadable."""
         raise NotImplementedError
+
+    def implied(self) -> Usage | None:
+        """What an answer that succeeded without saying its usage is known to have used, by its request alone (empty:
+        nothing that is billed); None where that is not known.
+        """
+        return None

@@ -1,52 +1,54 @@
-"""OpenAI's wire format: chat completions, responses, embeddings, legacy completions, plain and streamed.
-
-genai-prices' own extractors are not used here: they raise where a field is missing (embeddings have no completion), and
-have to be told which of the two vocabularies an answer speaks, which its keys already say.
+"""OpenAI's wire format: chat completions, responses, embeddings, legacy completions, images and audio, plain and
+streamed; and that of the many servers that speak it too.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from proxy.metering.base import Facts, Tally, Usage
-from proxy.metering.quantities import Unreadable, count
+from proxy.metering.openai_media import implied_usage, is_audio, is_image, is_transcript, listened
+from proxy.metering.openai_usage import quantities
+from proxy.metering.quantities import Unreadable, amount, count
 
-_INPUT_PARTS = (
-    ("cache_read_tokens", ("cached_tokens",)),
-    ("cache_write_tokens", ("cache_write_tokens",)),
-    ("input_audio_tokens", ("audio_tokens",)),
-    ("input_image_tokens", ("image_tokens",)),
-    ("cache_audio_read_tokens", ("cached_tokens_details", "audio_tokens")),
-)
-_OUTPUT_PARTS = (
-    ("output_reasoning_tokens", ("reasoning_tokens",)),
-    ("output_audio_tokens", ("audio_tokens",)),
-    ("output_image_tokens", ("image_tokens",)),
-)
-_VOCABULARIES = (
-    ("prompt_tokens", "completion_tokens"),  # chat, legacy completions, embeddings
-    ("input_tokens", "output_tokens"),  # responses, images
-)
+_TIER_MAX: Final = 32
+
+# Calls of tools that run at the provider, each of which has a fee beside its tokens.
+_SEARCHES: Final = {"web_search_call": "web_searches", "file_search_call": "storage_searches"}
+# Tools whose fee doesn't go by the call: images by tokens at another model's price, code by the container's minutes.
+_OTHER_FEES: Final = frozenset(("image_generation_call", "code_interpreter_call"))
+# "When using Chat Completions, the model always retrieves information from the web": OpenAI's guide to web search.
+_SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)\b")
 
 
 class OpenAITally(Tally):
     """The last usage told is the answer's: in the answer, in a chunk, or in the response of a terminal event."""
 
+    seconds_min = 0  # what the shortest sound is billed as
+
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
+        self.exact = self.exact or is_audio(facts.path)
         self._usage: Any = None
+        self._answer: Mapping[str, Any] = {}  # what the usage stood in
 
     def read(self, document: Mapping[str, Any]) -> bool:
         response = document.get("response")
-        holder = response if isinstance(response, Mapping) else document
-        model = holder.get("model")
+        answer = response if isinstance(response, Mapping) else document
+        model = answer.get("model")
         if isinstance(model, str) and model:
             self.model = model
-        usage = holder.get("usage")
+        tier = answer.get("service_tier")
+        if isinstance(tier, str) and 0 < len(tier) <= _TIER_MAX:
+            self.terms["service_tier"] = tier.lower()
+        usage = self._stated(answer)
         if usage is None:
             return False
-        self._usage = usage
+        self._usage, self._answer = usage, answer
         return True
 
     def usage(self) -> Usage | None:
@@ -54,25 +56,69 @@ class OpenAITally(Tally):
             return None
         if not isinstance(self._usage, Mapping):
             raise Unreadable
-        return _quantities(self._usage)
+        if self._usage.get("type") == "duration":
+            return listened(self._usage.get("seconds"), self.seconds_min)
+        return {**quantities(self._usage, self.model or "", image=is_image(self.facts.path)), **self._fees()}
+
+    def implied(self) -> Usage | None:
+        return implied_usage(self.facts)
+
+    def _stated(self, answer: Mapping[str, Any]) -> Any:
+        """The usage where its servers put it; None: nowhere."""
+        usage = answer.get("usage")
+        if usage is None and isinstance(groq := answer.get("x_groq"), Mapping):
+            usage = groq.get("usage")
+        choices = answer.get("choices")
+        if usage is None and isinstance(choices, list) and choices and isinstance(choices[-1], Mapping):
+            usage = choices[-1].get("usage")  # Moonshot
+        if usage is None and is_transcript(self.facts.path) and answer.get("duration") is not None:
+            usage = {"type": "duration", "seconds": answer["duration"]}
+        return usage
+
+    def _fees(self) -> dict[str, int | Decimal]:
+        """What is billed beside the tokens. Raises Unreadable."""
+        fees: Counter[str] = Counter()
+        items = self._answer.get("output")
+        for item in items if isinstance(items, list) else ():
+            kind = str(item.get("type")) if isinstance(item, Mapping) else ""
+            if kind in _OTHER_FEES:
+                self._flag("tool_unpriced")
+            elif kind in _SEARCHES and _is_search(item):
+                fees[_SEARCHES[kind]] += 1
+        searched = count(self._answer, "tool_usage", "web_search", "num_requests") or 0
+        if self.model and _SEARCH_MODEL.search(self.model):
+            searched = max(searched, 1)
+        if searched > fees["web_searches"]:
+            fees["web_searches"] = searched
+        return {kind: calls for kind, calls in fees.items() if calls}
+
+    def _flag(self, name: str) -> None:
+        if name not in self.flags:
+            self.flags.append(name)
 
 
-def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
-    """Raises Unreadable. A side that is not stated is what the total leaves for it."""
-    spoken = next((words for words in _VOCABULARIES if not stated.keys().isdisjoint(words)), _VOCABULARIES[0])
-    into, out = (count(stated, key) for key in spoken)
-    total = count(stated, "total_tokens")
-    if into is None:
-        if total is None:
-            raise Unreadable
-        into = max(0, total - (out or 0))
-    if out is None and total is not None and total > into:
-        out = total - into
-    found = {"input_tokens": into}
-    if out is not None:
-        found["output_tokens"] = out
-    for side, parts in zip(spoken, (_INPUT_PARTS, _OUTPUT_PARTS), strict=True):
-        for kind, path in parts:
-            if quantity := count(stated, f"{side}_details", *path):
-                found[kind] = quantity
-    return found
+class GroqTally(OpenAITally):
+    """Groq's transcripts are billed as ten seconds at least (console.groq.com/docs/speech-to-text)."""
+
+    seconds_min = 10
+
+
+class OpenRouterTally(OpenAITally):
+    """OpenRouter states what it charges, in USD, its tools' fees included: usage ``cost``. For a call that went by the
+    caller's own key (``byok``) that is OpenRouter's fee alone; the model's provider bills its caller apart.
+    """
+
+    exact = True
+
+    def _fees(self) -> dict[str, int | Decimal]:
+        if self._usage.get("cost") is None:
+            return super()._fees()
+        if self._usage.get("is_byok") is True:
+            self._flag("byok")
+        return {"cost": amount(self._usage["cost"])}
+
+
+def _is_search(item: Mapping[str, Any]) -> bool:
+    """A call of the web search may also open a page it found, which is not billed."""
+    action = item.get("action")
+    return not isinstance(action, Mapping) or action.get("type") in (None, "search")

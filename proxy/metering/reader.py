@@ -122,6 +122,9 @@ class Account:
             return None, False
         if told is not None:
             return {**told, **own}, self._final
+        implied = self.tally.implied() if self.tally and not self._failed and not self._flags else None
+        if implied is not None:
+            return {**implied, **own}, True
         # What the request alone says is not what a failed answer used.
         known = own and not self._required and (self.sources.said_by_answer or not self._failed)
         return (own, True) if known else (None, False)
