@@ -1,20 +1,21 @@
 """What a refused caller is told: one sentence and its details, in the upstream's own dialect so that its SDK raises its
-own typed error with our message. Shapes: OpenAI, Anthropic, Gemini (google.rpc.Status), MCP (JSON-RPC), or ours."""
+own typed error with our message. Shapes: OpenAI, Anthropic, Gemini (google.rpc.Status), Bedrock (AWS's REST JSON),
+Cohere, Mistral, MCP (JSON-RPC), or ours."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from policy.decide import STATUS, TRANSIENT, Verdict
 from policy.money import format_usd
 from proxy.jsontext import dumps
 from proxy.ledger.port import Agent
 
-Dialect = Literal["openai", "anthropic", "gemini", "mcp", "plain"]
+Dialect = Literal["openai", "anthropic", "gemini", "bedrock", "cohere", "mistral", "mcp", "plain"]
 
 MCP_DENIED = -32003
 
@@ -22,6 +23,10 @@ _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permi
 _TYPES |= {413: "request_too_large", 429: "rate_limit_error"}
 _GOOGLE = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
 _GOOGLE |= {413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+# boto3 raises the exception of this name: https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
+_AWS = {400: "ValidationException", 401: "UnrecognizedClientException", 403: "AccessDeniedException"}
+_AWS |= {404: "ResourceNotFoundException", 413: "ValidationException", 429: "ThrottlingException"}
+_AWS |= {503: "ServiceUnavailableException"}
 
 
 class Refused(Exception):
@@ -88,6 +93,11 @@ def sentence(verdict: Verdict, agent: Agent | None, estimate: int | None) -> str
     return "Agent Ledger: " + texts[verdict.reason]
 
 
+def dialect_of(wire: str | None) -> Dialect:
+    """The dialect of what speaks that wire format."""
+    return _DIALECTS.get(wire, "plain")
+
+
 def reply(dialect: Dialect, refusal: Refused, request: Any = None) -> Reply:
     """The refusal as an answer. ``request`` is the parsed request body: MCP echoes its id."""
     headers = [(b"content-type", b"application/json")]
@@ -99,6 +109,8 @@ def reply(dialect: Dialect, refusal: Refused, request: Any = None) -> Reply:
         return Reply(answer[0], headers, answer[1])
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if dialect == "bedrock":
+        headers.append((b"x-amzn-errortype", _AWS.get(refusal.status, "InternalServerException").encode()))
     return Reply(refusal.status, headers, dumps(_BODIES[dialect](refusal)).encode())
 
 
@@ -124,11 +136,35 @@ def _gemini(refusal: Refused) -> Mapping[str, Any]:
     return {"error": {"code": refusal.status, "message": refusal.message, "status": status, "details": [info]}}
 
 
+def _top_level(refusal: Refused) -> Mapping[str, Any]:
+    """Bedrock's and Cohere's: boto3 shows an empty reason for a message that stands anywhere else."""
+    return {"message": refusal.message, "code": refusal.code} | refusal.details
+
+
+def _mistral(refusal: Refused) -> Mapping[str, Any]:
+    kind = _TYPES.get(refusal.status, "api_error")
+    error = {"object": "error", "message": refusal.message, "type": kind, "param": None, "code": refusal.code}
+    return error | refusal.details
+
+
 def _plain(refusal: Refused) -> Mapping[str, Any]:
     return {"error": {"code": refusal.code, "message": refusal.message} | refusal.details}
 
 
-_BODIES = {"openai": _openai, "anthropic": _anthropic, "gemini": _gemini, "plain": _plain, "mcp": _plain}
+_BODIES: Final[Mapping[Dialect, Callable[[Refused], Mapping[str, Any]]]] = {
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "gemini": _gemini,
+    "bedrock": _top_level,
+    "cohere": _top_level,
+    "mistral": _mistral,
+    "mcp": _plain,
+    "plain": _plain,
+}
+_DIALECTS: Final[Mapping[str | None, Dialect]] = {
+    **{dialect: dialect for dialect in _BODIES},
+    **dict.fromkeys(("groq", "deepseek", "openrouter"), "openai"),
+}
 
 
 def _mcp(refusal: Refused, request: Any) -> tuple[int, bytes] | None:

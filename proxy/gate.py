@@ -14,7 +14,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from policy.model import Price
-from proxy.denials import Dialect, Refused, Reply, refused, reply
+from proxy.denials import Dialect, Refused, Reply, dialect_of, refused, reply
 from proxy.exchange import Drains, Exchange
 from proxy.forward import Forwarder
 from proxy.identify import Caller, identify
@@ -24,17 +24,6 @@ from proxy.quote import ProxyRequest, Quote, quote
 from proxy.receive import ClientGone, Incoming, receive_body, receive_head
 from proxy.rules import Rules
 from proxy.state import Sidecar
-
-_DIALECTS: dict[str | None, Dialect] = {
-    "openai": "openai",
-    "mistral": "openai",
-    "groq": "openai",
-    "deepseek": "openai",
-    "openrouter": "openai",
-    "anthropic": "anthropic",
-    "gemini": "gemini",
-    "mcp": "mcp",
-}
 
 
 class Gate:
@@ -52,7 +41,7 @@ class Gate:
         try:
             incoming = receive_head(scope, rules.policy)
             meter = wire_format(incoming.upstream.meter, incoming.path)
-            dialect = _DIALECTS.get(meter, "plain")
+            dialect = dialect_of(meter)
             caller = identify(self._sidecar.ledger, incoming.headers, incoming.query, self._sidecar.settings.agent)
             candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)
             body = await receive_body(incoming, candidates, meter, receive)

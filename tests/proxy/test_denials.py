@@ -5,7 +5,7 @@ import json
 import pytest
 
 from policy.decide import Verdict
-from proxy.denials import Refused, refused, reply
+from proxy.denials import Refused, dialect_of, refused, reply
 from proxy.ledger.port import Agent
 
 AGENT = Agent("researcher", "Research", "", "", 0, None, 0)
@@ -52,6 +52,37 @@ def test_gemini_dialect():
     assert error["details"][0]["reason"] == "BUDGET_EXCEEDED"
 
 
+@pytest.mark.parametrize("dialect", ["bedrock", "cohere"])
+def test_bedrock_s_and_cohere_s_dialects_have_the_message_at_the_top(dialect):
+    found = body(reply(dialect, EXCEEDED))
+    assert found["message"] == MESSAGE
+    assert (found["code"], found["actionId"], found["budget"]) == ("budget_exceeded", "act_1", "monthly_budget")
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (400, "ValidationException"),
+        (401, "UnrecognizedClientException"),
+        (403, "AccessDeniedException"),
+        (404, "ResourceNotFoundException"),
+        (413, "ValidationException"),
+        (429, "ThrottlingException"),
+        (502, "InternalServerException"),
+        (503, "ServiceUnavailableException"),
+    ],
+)
+def test_bedrock_names_its_exception_in_a_header(status, name):
+    assert dict(reply("bedrock", Refused(status, "x", "no")).headers)[b"x-amzn-errortype"] == name.encode()
+    assert b"x-amzn-errortype" not in dict(reply("cohere", Refused(status, "x", "no")).headers)
+
+
+def test_mistral_dialect():
+    found = body(reply("mistral", EXCEEDED))
+    assert (found["object"], found["message"], found["param"]) == ("error", MESSAGE, None)
+    assert (found["type"], found["code"], found["actionId"]) == ("permission_error", "budget_exceeded", "act_1")
+
+
 def test_plain_dialect():
     error = body(reply("plain", EXCEEDED))["error"]
     assert error["code"] == "budget_exceeded"
@@ -82,15 +113,37 @@ def test_mcp_without_a_request_to_answer_is_plain(request_body):
     assert reply("mcp", EXCEEDED, request_body).status == 403
 
 
-@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini", "plain"])
+@pytest.mark.parametrize(
+    ("wire", "dialect"),
+    [
+        ("openai", "openai"),
+        ("groq", "openai"),
+        ("deepseek", "openai"),
+        ("openrouter", "openai"),
+        ("mistral", "mistral"),
+        ("anthropic", "anthropic"),
+        ("gemini", "gemini"),
+        ("bedrock", "bedrock"),
+        ("cohere", "cohere"),
+        ("mcp", "mcp"),
+        (None, "plain"),
+        ("elevenlabs", "plain"),
+    ],
+)
+def test_whoever_speaks_a_wire_format_is_denied_in_its_dialect(wire, dialect):
+    assert dialect_of(wire) == dialect
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini", "bedrock", "cohere", "mistral", "plain"])
 def test_a_denial_is_never_retried(dialect):
     headers = dict(reply(dialect, EXCEEDED).headers)
     assert headers[b"x-should-retry"] == b"false"
     assert b"retry-after" not in headers
 
 
-def test_a_transient_denial_says_when_to_retry():
-    answer = reply("openai", WAIT)
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini", "bedrock", "cohere", "mistral", "plain"])
+def test_a_transient_denial_says_when_to_retry(dialect):
+    answer = reply(dialect, WAIT)
     headers = dict(answer.headers)
     assert answer.status == 429
     assert headers[b"retry-after"] == b"1"

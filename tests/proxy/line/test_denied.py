@@ -21,6 +21,9 @@ upstreams:
   openai: {url: "URL", meter: openai}
   anthropic: {url: "URL", meter: anthropic}
   gemini: {url: "URL", meter: gemini}
+  bedrock: {url: "URL", meter: bedrock}
+  cohere: {url: "URL", meter: cohere}
+  mistral: {url: "URL", meter: mistral}
   tools: {url: "URL", meter: mcp}
   plain: {url: "URL"}
 agents:
@@ -43,7 +46,8 @@ limits:
 """
 CHAT = {"model": "no-such-model", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 TOOL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "search"}}
-BODIES: dict[str, Any] = {"openai": CHAT, "anthropic": CHAT, "gemini": {"contents": []}, "tools": TOOL, "plain": {}}
+BODIES: dict[str, Any] = dict.fromkeys(("openai", "anthropic", "bedrock", "cohere", "mistral"), CHAT)
+BODIES |= {"gemini": {"contents": []}, "tools": TOOL, "plain": {}}
 UPSTREAMS = sorted(BODIES)
 
 
@@ -98,17 +102,29 @@ CASES = {
     ),
 }
 READ_BEFORE = {"unauthenticated", "agent_not_found"}
+EXCEPTIONS = {
+    400: "ValidationException",
+    401: "UnrecognizedClientException",
+    403: "AccessDeniedException",
+    404: "ResourceNotFoundException",
+    429: "ThrottlingException",
+}
 
 
 def error_of(upstream: str, got: Answer, case: Case) -> dict[str, Any]:
     """What the dialect's error says, after its form was held against the dialect."""
     body = got.json()
-    error: dict[str, Any] = body["error"]
+    at_top = upstream in ("bedrock", "cohere", "mistral")
+    error: dict[str, Any] = body if at_top else body["error"]
     assert error["message"].startswith("Agent Ledger: ")
     if upstream == "openai":
         assert error.keys() >= {"message", "type", "param", "code"}
         assert error["code"] == case.reason
         return error
+    if upstream == "bedrock":
+        assert got.header("x-amzn-errortype") == EXCEPTIONS[STATUS[case.reason]]
+    if upstream == "mistral":
+        assert body["object"] == "error"
     if upstream == "anthropic":
         assert body["type"] == "error"
         assert error["type"].endswith("_error")
