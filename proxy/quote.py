@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
-from policy.estimate import RequestFacts, estimate
+from policy.catalog import Tariff
+from policy.estimate import Estimate, RequestFacts, estimate
 from policy.model import Match, Price, Rates, Upstream
 from policy.pricing import dump_rates, rates_at
+from policy.terms import asked_terms
 from policy.units import make_rate
 from proxy.denials import Refused
 from proxy.jsontext import JsonError, loads
@@ -29,6 +31,7 @@ _PROVIDERS = {"gemini": "google", "bedrock": "aws"}
 _PATH_MODEL = re.compile(r"/models?/([^/:]+)")
 _UNSHOWN = re.compile(r"[^\x21-\x7e]+")
 _UNPRICED = Price("unpriced", Match(), ())
+_FREE = Tariff(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,9 @@ class ProxyRequest:
 class Quote:
     """``estimate`` in nano-dollars; None: no price matches, or its model is unknown, and the policy denies that.
 
-    ``price`` None with an estimate: passed by the policy's `unpriced`. ``body`` is the parsed JSON, if it was read.
+    ``price`` None with an estimate: passed by the policy's `unpriced`. ``usage`` is the estimate's, at ``rates``: those
+    of the terms that the request asks for, or the standard ones of ``tariff`` where they are dearer. ``body`` is the
+    parsed JSON, if it was read.
     """
 
     price: Price | None
@@ -56,6 +61,7 @@ class Quote:
     usage: Mapping[str, int | Decimal] = field(default_factory=dict)
     rates: Rates = ()
     body: Any = None
+    tariff: Tariff = _FREE
 
     @property
     def by_model(self) -> bool:
@@ -67,8 +73,14 @@ class Quote:
         return wire == "mcp" and isinstance(self.body, dict) and self.body.get("method") == "tools/call"
 
     def charged(self, metered: Metered) -> Rates:
-        """The rates of what was metered: those quoted, unless the answer states its cost itself."""
-        return COST_RATES if self.by_model and COST in (metered.usage or {}) else self.rates
+        """The rates of what was metered: the cost itself where the answer states it, else by the terms that served, as
+        the answer tells them, or the request asked for them.
+        """
+        if self.by_model and COST in (metered.usage or {}):
+            return COST_RATES
+        if not self.tariff.variants:
+            return self.rates
+        return self.tariff.rates({**asked_terms(self.body), **metered.terms})
 
     def call(self, agent_id: str, policy_hash: str) -> Call:
         """What the ledger is asked to authorize."""
@@ -98,34 +110,47 @@ def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at
     price = rules.prices.first(candidates, body)
     stated = price.model if price else None
     model = _model(request, body) or stated
-    rates = _rates(rules, request, price, model, at_ms)
-    if rates is None and stated not in (None, model):
+    tariff = _tariff(rules, request, price, model, at_ms)
+    if tariff is None and stated not in (None, model):
         # What Azure's SDK sends as the model is the name of a deployment, which the catalog can't know.
-        model, rates = stated, _rates(rules, request, price, stated, at_ms)
-    if price is None or rates is None:
-        price, rates = None, _unpriced(rules)
+        model, tariff = stated, _tariff(rules, request, price, stated, at_ms)
+    if price is None or tariff is None:
+        price, tariff = None, _unpriced(rules)
     target = _target(request, body, price, model)
-    if rates is None:
+    if tariff is None:
         return Quote(None, target, model, None, body=body)
-    found = estimate(price or _UNPRICED, rates, RequestFacts(request.path, body, len(request.body or b"")))
-    return Quote(price, target, model, found.nano, found.usage, rates, body)
+    facts = RequestFacts(request.path, body, len(request.body or b""))
+    rates, found = max(_estimates(price or _UNPRICED, tariff, facts), key=_nano)
+    return Quote(price, target, model, found.nano, found.usage, rates, body, tariff)
 
 
-def _rates(rules: Rules, request: ProxyRequest, price: Price | None, model: str | None, at_ms: int) -> Rates | None:
+def _tariff(rules: Rules, request: ProxyRequest, price: Price | None, model: str | None, at_ms: int) -> Tariff | None:
     if price is None:
         return None
     if price.rates != "catalog":
-        return rates_at(price.rates, at_ms)
+        return Tariff(rates_at(price.rates, at_ms))
     meter = request.upstream.meter or wire_format(None, request.path)
     provider = request.upstream.catalog or _PROVIDERS.get(meter or "", meter)
-    return rules.catalog.rates(provider, model, at_ms) if provider and model else None
+    return rules.catalog.tariff(provider, model, at_ms) if provider and model else None
 
 
-def _unpriced(rules: Rules) -> Rates | None:
+def _estimates(price: Price, tariff: Tariff, facts: RequestFacts) -> Iterator[tuple[Rates, Estimate]]:
+    """On the standard terms, and on those asked for: the upstream may serve on either."""
+    yield tariff.standard, estimate(price, tariff.standard, facts)
+    asked = tariff.rates(asked_terms(facts.body)) if tariff.variants else tariff.standard
+    if asked is not tariff.standard:
+        yield asked, estimate(price, asked, facts)
+
+
+def _nano(estimated: tuple[Rates, Estimate]) -> int:
+    return estimated[1].nano
+
+
+def _unpriced(rules: Rules) -> Tariff | None:
     stated = rules.policy.unpriced
     if stated == "deny":
         return None
-    return () if stated == "free" else stated
+    return _FREE if stated == "free" else Tariff(stated)
 
 
 def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:

@@ -11,6 +11,7 @@ from policy.catalog import Catalog
 from policy.match import PriceIndex
 from policy.parse import parse_policy
 from proxy.denials import Refused
+from proxy.metering.base import Metered
 from proxy.quote import TARGET_MAX, ProxyRequest, Quote, quote
 from proxy.rules import Rules
 
@@ -175,3 +176,37 @@ def test_a_batch_is_refused_with_its_requests_so_that_each_can_be_answered() -> 
     with pytest.raises(Refused) as refused:
         quoted("/rpc", batch)
     assert (refused.value.code, refused.value.request) == ("batch_refused", batch)
+
+
+# -- the terms of a catalog price --------------------------------------------------------------------------------------
+TIERED = "gpt-5"
+
+
+def test_a_tier_that_is_asked_for_is_charged_as_it_was_served() -> None:
+    tariff = RULES.catalog.tariff("openai", TIERED, NOW_MS)
+    assert tariff is not None
+    priority, flex = (tariff.rates({"service_tier": tier}) for tier in ("priority", "flex"))
+    assert len({priority, flex, tariff.standard}) == 3
+    asked = {"service_tier": "priority"}
+    dear, plain = quoted_tier(asked), quoted_tier({})
+    assert dear.rates == priority
+    assert (dear.estimate or 0) > (plain.estimate or 0)
+    assert dear.charged(Metered(terms={"service_tier": "priority"})) == priority
+    assert dear.charged(Metered(terms={"service_tier": "default"})) == tariff.standard
+    assert dear.charged(Metered()) == priority
+    assert plain.charged(Metered(terms={"service_tier": "priority"})) == priority
+
+
+def test_a_cheaper_tier_is_estimated_at_the_standard_rates_which_may_serve_it() -> None:
+    tariff = RULES.catalog.tariff("openai", TIERED, NOW_MS)
+    assert tariff is not None
+    asked = quoted_tier({"service_tier": "flex"})
+    assert asked.rates == tariff.standard
+    assert asked.estimate == quoted_tier({}).estimate
+    assert asked.charged(Metered(terms={"service_tier": "flex"})) == tariff.rates({"service_tier": "flex"})
+
+
+def quoted_tier(asked: dict[str, str]) -> Quote:
+    # The same number of bytes, whatever the tier.
+    body = json.dumps({"model": TIERED, "input": "hi", "max_output_tokens": 1000} | asked).ljust(200)
+    return quoted("/v1/responses", body.encode(), upstream="openai")
