@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import logging
 import random
 import statistics
 import tempfile
@@ -30,6 +31,7 @@ from typing import Any
 import httpx
 
 from policy.catalog import Catalog
+from policy.model import Rates
 from policy.money import NANO
 from policy.parse.upstreams import _told_meter
 from policy.pricing import charge, load_rates
@@ -186,8 +188,8 @@ def judge(line: dict[str, Any], action: dict[str, Any], found: Found, show: bool
     found.usage[verdict] += 1
     if show and verdict != "right":
         print(verdict.upper(), line["host"], line["path"][-50:], "wanted", wanted, "got", usage, action["flags"])
-    truth = charge(load_rates(action["charge"]["rates"]), expected["usage"]) if "rates" in action["charge"] else None
-    cost = truth if truth is not None else int(action["cost"] * NANO)
+    # An unconfirmed action was charged at its reservation: the truth is what its usage should have cost.
+    cost = max(int(action["cost"] * NANO), charge(_rates(action["charge"]["rates"]), expected["usage"]))
     covered = int(action["reserved"] * NANO) >= cost
     plain = is_plain(json.loads(line["request"])) if line["request"] else False
     found.covered += covered
@@ -211,6 +213,15 @@ def compare_input(line: dict[str, Any], action: dict[str, Any], truth: int, foun
             print("INPUT SHORT", line["host"], line["path"][-50:], "estimate", tokens, "true", truth)
     if truth > 200:
         found.ratios.append(tokens / truth)
+
+
+def _rates(shown: dict[str, Any]) -> Rates:
+    def text(rate: Any) -> Any:
+        if isinstance(rate, dict):
+            return {"base": str(rate["base"]), "tiers": [(start, str(usd)) for start, usd in rate["tiers"]]}
+        return str(rate)
+
+    return load_rates({key: text(rate) for key, rate in shown.items()})
 
 
 def _is_input(unit: str) -> bool:
@@ -241,6 +252,7 @@ def main() -> None:
     parser.add_argument("--cap", action="store_true")
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
+    logging.getLogger("agent_ledger").setLevel(logging.ERROR)
     began = time.monotonic()
     lines = read(options.recorded)
     table(asyncio.run(replay(lines, options.seed, options.cap, options.show)))
