@@ -17,12 +17,7 @@ _PLAIN = (
     ("output_reasoning_tokens", ("output_tokens_details", "thinking_tokens")),
     ("web_searches", ("server_tool_use", "web_search_requests")),  # a web fetch costs its tokens alone
 )
-# What usage says of the price that served, and genai-prices' word for it; `standard` needs none.
-_TERMS = {
-    ("speed", "fast"): ("speed", "fast"),
-    ("service_tier", "priority"): ("service_tier", "priority"),
-    ("service_tier", "batch"): ("processing", "batch"),
-}
+_TERMS = ("speed", "service_tier")  # the standard ones are told too: what was asked for may not be what served
 _IN_TOTALS = ("message", "fallback_message")  # the iterations that the message's own counts include
 _COUNTING = re.compile(r"/count[_-]tokens(?::rawPredict)?\Z")
 
@@ -53,7 +48,7 @@ class AnthropicTally(Tally):
             self._usage = {}
             return not starting
         self._usage = (self._usage or {}) | {key: value for key, value in usage.items() if value is not None}
-        self.terms = dict(term for (key, value), term in _TERMS.items() if self._usage.get(key) == value)
+        self.terms |= {name: term for name in _TERMS if isinstance(term := usage.get(name), str)}
         return not starting
 
     def usage(self) -> Usage | None:

@@ -22,7 +22,6 @@ _HEADERS = {
     "cacheReadInputTokens": b"x-amzn-bedrock-cache-read-input-token-count",
     "cacheWriteInputTokens": b"x-amzn-bedrock-cache-write-input-token-count",
 }
-_TIERS = ("priority", "flex", "reserved")  # beside `default`
 _TTLS = {"5m": "cache_write_5m_tokens", "1h": "cache_write_1h_tokens"}
 
 
@@ -41,7 +40,7 @@ class BedrockTally(Tally):
         self._document = document
         served = document.get("serviceTier")
         tier = served.get("type") if isinstance(served, Mapping) else self._header(b"x-amzn-bedrock-service-tier")
-        if tier in _TIERS:
+        if isinstance(tier, str):
             self.terms = {"service_tier": tier}
         return True
 

@@ -152,7 +152,7 @@ def test_the_model_stands_in_the_path_and_not_in_the_answer():
 def test_the_tier_that_served():
     usage = {"inputTokens": 1, "outputTokens": 1}
     assert metered(CONVERSE, {"usage": usage, "serviceTier": {"type": "flex"}}).terms == {"service_tier": "flex"}
-    assert metered(CONVERSE, {"usage": usage, "serviceTier": {"type": "default"}}).terms == {}
+    assert metered(CONVERSE, {"usage": usage, "serviceTier": {"type": "default"}}).terms == {"service_tier": "default"}
     assert metered(CONVERSE, {"usage": usage, "serviceTier": {"type": ["flex"]}}).terms == {}
     assert metered(INVOKE, {"usage": usage}, Service_Tier="priority").terms == {"service_tier": "priority"}
 

@@ -68,7 +68,7 @@ def test_a_v2_stream_states_its_usage_at_its_end():
     stream = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
     assert metered("/v2/chat", stream, kind="text/event-stream") == Metered(CHAT_USED)
     cut = stream[: stream.index(b"message-end") - 7]
-    assert metered("/v2/chat", cut, kind="text/event-stream") == Metered()
+    assert metered("/v2/chat", cut, kind="text/event-stream").usage is None
 
 
 def test_tokenizing_bills_nothing_and_is_no_oddity():
