@@ -7,28 +7,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
-from urllib.parse import unquote
 
 from policy.catalog import Tariff
 from policy.estimate import Estimate, RequestFacts, estimate
 from policy.model import Match, Price, Rates, Upstream
-from policy.pricing import dump_rates, rates_at
+from policy.pricing import dump_rates
 from policy.terms import asked_terms
 from policy.units import make_rate
 from proxy.denials import Refused
 from proxy.jsontext import JsonError, loads
 from proxy.ledger.port import Call
 from proxy.metering.base import Metered
-from proxy.metering.formats import wire_format
 from proxy.rules import Rules
+from proxy.tariffs import model_of, tariffs_of
 
 TARGET_MAX = 128
 COST = "cost"  # the usage by which an upstream states a call's cost itself, in USD (OpenRouter)
 COST_RATES: Rates = (make_rate(COST, Decimal(1)),)
 
-# Whose list prices an upstream's models, when its `catalog:` doesn't say: the meter's own provider.
-_PROVIDERS = {"gemini": "google", "bedrock": "aws"}
-_PATH_MODEL = re.compile(r"/models?/([^/:]+)")
 _UNSHOWN = re.compile(r"[^\x21-\x7e]+")
 _UNPRICED = Price("unpriced", Match(), ())
 _FREE = Tariff(())
@@ -108,49 +104,45 @@ def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at
         message = "Agent Ledger: a batch can't be priced; send its requests one by one."
         raise Refused(400, "batch_refused", message, request=body)
     price = rules.prices.first(candidates, body)
-    stated = price.model if price else None
-    model = _model(request, body) or stated
-    tariff = _tariff(rules, request, price, model, at_ms)
-    if tariff is None and stated not in (None, model):
-        # What Azure's SDK sends as the model is the name of a deployment, which the catalog can't know.
-        model, tariff = stated, _tariff(rules, request, price, stated, at_ms)
-    if price is None or tariff is None:
-        price, tariff = None, _unpriced(rules)
+    model, tariffs = _tariffs(rules, request, price, body, at_ms)
+    if not tariffs:
+        price, tariffs = None, _unpriced(rules)
     target = _target(request, body, price, model)
-    if tariff is None:
+    if not tariffs:
         return Quote(None, target, model, None, body=body)
     facts = RequestFacts(request.path, body, len(request.body or b""))
-    rates, found = max(_estimates(price or _UNPRICED, tariff, facts), key=_nano)
+    tariff, rates, found = max(_estimates(price or _UNPRICED, tariffs, facts), key=_nano)
     return Quote(price, target, model, found.nano, found.usage, rates, body, tariff)
 
 
-def _tariff(rules: Rules, request: ProxyRequest, price: Price | None, model: str | None, at_ms: int) -> Tariff | None:
+def _tariffs(
+    rules: Rules, request: ProxyRequest, price: Price | None, body: Any, at_ms: int
+) -> tuple[str | None, tuple[Tariff, ...]]:
     if price is None:
-        return None
-    if price.rates != "catalog":
-        return Tariff(rates_at(price.rates, at_ms))
-    meter = request.upstream.meter or wire_format(None, request.path)
-    provider = request.upstream.catalog or _PROVIDERS.get(meter or "", meter)
-    return rules.catalog.tariff(provider, model, at_ms) if provider and model else None
+        return model_of(request.path, body), ()
+    return tariffs_of(rules, request.upstream, request.path, price, body, at_ms)
 
 
-def _estimates(price: Price, tariff: Tariff, facts: RequestFacts) -> Iterator[tuple[Rates, Estimate]]:
-    """On the standard terms, and on those asked for: the upstream may serve on either."""
-    yield tariff.standard, estimate(price, tariff.standard, facts)
-    asked = tariff.rates(asked_terms(facts.body)) if tariff.variants else tariff.standard
-    if asked is not tariff.standard:
-        yield asked, estimate(price, asked, facts)
+def _estimates(
+    price: Price, tariffs: tuple[Tariff, ...], facts: RequestFacts
+) -> Iterator[tuple[Tariff, Rates, Estimate]]:
+    """Of each model that may serve, on the standard terms and on those asked for: the upstream may take either."""
+    asked = asked_terms(facts.body) if any(tariff.variants for tariff in tariffs) else {}
+    for tariff in tariffs:
+        yield tariff, tariff.standard, estimate(price, tariff.standard, facts)
+        if asked and (rates := tariff.rates(asked)) is not tariff.standard:
+            yield tariff, rates, estimate(price, rates, facts)
 
 
-def _nano(estimated: tuple[Rates, Estimate]) -> int:
-    return estimated[1].nano
+def _nano(estimated: tuple[Tariff, Rates, Estimate]) -> int:
+    return estimated[2].nano
 
 
-def _unpriced(rules: Rules) -> Tariff | None:
+def _unpriced(rules: Rules) -> tuple[Tariff, ...]:
     stated = rules.policy.unpriced
     if stated == "deny":
-        return None
-    return _FREE if stated == "free" else Tariff(stated)
+        return ()
+    return (_FREE,) if stated == "free" else (Tariff(stated),)
 
 
 def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:
@@ -165,15 +157,6 @@ def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:
             message = f"Agent Ledger: the request body must be plain JSON to be priced ({error})."
             raise Refused(400, "invalid_json", message) from error
         return None
-
-
-def _model(request: ProxyRequest, body: Any) -> str | None:
-    """From the body, else the path (Gemini, Bedrock)."""
-    if isinstance(body, dict) and isinstance(body.get("model"), str):
-        return str(body["model"])
-    if found := _PATH_MODEL.search(request.path):
-        return unquote(found[1])
-    return None
 
 
 def _target(request: ProxyRequest, body: Any, price: Price | None, model: str | None) -> str:

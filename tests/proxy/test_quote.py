@@ -23,6 +23,7 @@ upstreams:
   gemini: {url: "https://generativelanguage.googleapis.com"}
   bedrock: {url: "https://bedrock-runtime.eu-west-1.amazonaws.com"}
   groq: {url: "https://gateway.example", meter: openai, catalog: groq}
+  openrouter: {url: "https://openrouter.ai"}
   any: {url: "https://gateway.example"}
 prices:
   - {name: azure, match: {path: "/openai/deployments/ours/**"}, model: gpt-4o-mini, rates: catalog}
@@ -210,3 +211,15 @@ def quoted_tier(asked: dict[str, str]) -> Quote:
     # The same number of bytes, whatever the tier.
     body = json.dumps({"model": TIERED, "input": "hi", "max_output_tokens": 1000} | asked).ljust(200)
     return quoted("/v1/responses", body.encode(), upstream="openai")
+
+
+def test_promise_7_a_fallback_that_may_serve_is_estimated_too() -> None:
+    """OpenRouter's `models`: naming a cheap or free model first doesn't let a dear one through."""
+    cheap, dear = "openai/gpt-4o-mini", "openai/gpt-4o"
+    body = {"model": cheap, "models": [dear], "max_tokens": 1000, "messages": []}
+    found = quoted("/api/v1/chat/completions", body, upstream="openrouter")
+    tariff = RULES.catalog.tariff("openrouter", dear, NOW_MS)
+    assert tariff is not None
+    assert (found.rates, found.target) == (tariff.standard, f"openrouter:{cheap}")
+    unknown = quoted("/api/v1/chat/completions", body | {"models": [dear, "no/such"]}, upstream="openrouter")
+    assert unknown.estimate is None
