@@ -73,11 +73,6 @@ class Catalog:
             tariff = self._compiled[made_of] = Tariff(_compile(standard), compiled)
         return tariff
 
-    def rates(self, provider_id: str, model: str, at_ms: int) -> Rates | None:
-        """The standard rates at that moment; empty for a model listed as free, None if it isn't listed."""
-        tariff = self.tariff(provider_id, model, at_ms)
-        return None if tariff is None else tariff.standard
-
     def knows(self, provider_id: str) -> bool:
         """Whether there is a price list by that name (`groq`, `azure`, `litellm`)."""
         return provider_id == _ROUTED or find_provider_by_id(providers, provider_id) is not None

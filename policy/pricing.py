@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from fractions import Fraction
 from typing import Any
 
@@ -30,6 +30,21 @@ class Item:
     key: str
     nano: int
     per: int
+
+    @property
+    def units(self) -> int:
+        """How many units the rate's key is for: a million for ``input_mtok``."""
+        return unit_of(self.key)[1]
+
+    @property
+    def rate(self) -> Decimal:
+        """USD for every `units`, as the policy writes it."""
+        return _dollars(self.units, self.nano, self.per)
+
+    @property
+    def amount(self) -> Decimal:
+        """USD, not rounded to nano-dollars; to 18 places where no decimal is exact (seconds at a price per hour)."""
+        return _dollars(self.quantity, self.nano, self.per)
 
 
 def rates_at(dated: tuple[DatedRates, ...], at_ms: int) -> Rates:
@@ -152,3 +167,11 @@ def _usd(rate: Rate, nano: int) -> str:
     whole, rest = divmod(nano, scale)
     fraction = f"{rest:0{len(str(scale)) - 1}d}".rstrip("0")
     return f"{whole}.{fraction}" if fraction else str(whole)
+
+
+def _dollars(quantity: Quantity, nano: int, per: int) -> Decimal:
+    exact = Context(prec=80)
+    dollars = exact.divide(exact.multiply(quantity, nano), per * NANO)
+    if exact.flags[Inexact]:
+        dollars = dollars.quantize(Decimal("1e-18"), context=exact)
+    return dollars.normalize(exact)

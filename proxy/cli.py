@@ -1,4 +1,4 @@
-"""The command `agent-ledger`: serve, check, verify, demo."""
+"""The command `agent-ledger`: serve, check, verify, explain, demo."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from policy.parse import PolicyError
 from proxy import demo
 from proxy.access import admin_token
 from proxy.app import serve
+from proxy.explanation import explain
+from proxy.ledger.lookup import find_action
 from proxy.ledger.port import LedgerError
 from proxy.ledger.verify import verify
 from proxy.rules import read_policy
@@ -70,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_verify)
     command.add_argument("--data", type=Path, default=Path("data"), help="the ledger's folder (default: data)")
     command.add_argument("--anchor", metavar="HASH", help="a head kept elsewhere, which the chain must contain")
+
+    command = commands.add_parser("explain", help="show how the charge of one action came about")
+    command.set_defaults(run=_explain)
+    command.add_argument("action", metavar="ACTION_ID")
+    command.add_argument("--data", type=Path, default=Path("data"), help="the ledger's folder (default: data)")
 
     command = commands.add_parser("demo", help="the stand-in upstream and three agents that spend, for a first look")
     command.set_defaults(run=_demo)
@@ -144,6 +151,15 @@ def _verify(options: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     print(f"{options.data}: {'ok' if report.ok else 'NOT ok'}, {report.lines} lines, head {report.head}")
     return 0 if report.ok else 1
+
+
+def _explain(options: argparse.Namespace) -> int:
+    action = find_action(options.data, options.action)
+    if action is None:
+        print(f"agent-ledger: {options.data} holds no action {options.action}", file=sys.stderr)
+        return 1
+    print(explain(action), end="")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ FLOORS = [
     {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo"},
     {"proxy.exchange"},
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access"},
-    {"proxy.state", "proxy.denials", "proxy.metrics"},
+    {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.tariffs"},
     {"proxy.rules"},
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},
     {"proxy.server"},

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Context, Decimal
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from policy.decide import Standing
 from policy.model import AgentSpec, Rates
-from policy.money import NANO, usd
-from policy.pricing import Item, charge, dump_rates, itemize, load_rates
-from policy.units import unit_of
+from policy.money import usd
+from policy.pricing import Item, Quantity, charge, dump_rates, itemize, load_rates
 from proxy.denials import iso
+from proxy.explanation import basis, reserved_rates
 from proxy.ledger.port import Action, Agent, Alert, Ledger, Reservation
-
-_EXACT = Context(prec=80)
 
 
 def usd_or_null(nano: int | None) -> Decimal | None:
@@ -101,6 +99,7 @@ def action_json(action: Action) -> dict[str, Any]:
         "unconfirmed": action.unconfirmed,
         "flags": action.flags,
         "softened": action.softened,
+        "outputCap": action.output_cap,
     }
 
 
@@ -108,34 +107,39 @@ ACTION_FIELDS = tuple(action_json(Action("", "", "", "", 0, "success", 0)))
 
 
 def charge_json(action: Action) -> dict[str, Any]:
-    """How the charge came about: its items, their sum rounded up once, and what was charged (the two differ where the
-    reservation was charged, or nothing was)."""
+    """How the charge came about: what the usage comes to, what the estimate came to, and by which of them (``basis``)
+    it was ``charged``.
+    """
     rates = load_rates(action.rates)
     return {
-        "items": [_item_json(item) for item in itemize(rates, action.usage)],
-        "total": usd(charge(rates, action.usage)),
+        "basis": basis(action),
+        **_sum_json(rates, action.usage),
         "reserved": usd_or_null(action.reserved),
         "charged": usd(action.cost),
         "ending": action.ending,
+        "estimate": _sum_json(reserved_rates(action), action.estimated) if action.estimated else None,
+        "outputCap": action.output_cap,
+        "price": action.price,
+        "rates": rates_json(rates),
         "policyHash": action.policy_hash,
     }
 
 
+def _sum_json(rates: Rates, usage: Mapping[str, Quantity]) -> dict[str, Any]:
+    """The items, and their sum, rounded up once."""
+    return {"items": [_item_json(item) for item in itemize(rates, usage)], "total": usd(charge(rates, usage))}
+
+
 def _item_json(item: Item) -> dict[str, Any]:
-    """``rate`` USD for every ``per`` units, as the rate's key in the policy says it; ``amount`` exact, not rounded."""
-    per = unit_of(item.key)[1]
+    """``rate`` USD for every ``per`` units, as the rate's key in the policy says it; ``amount`` is not rounded."""
     return {
         "usage": item.usage,
         "quantity": item.quantity,
         "key": item.key,
-        "rate": _quotient(Decimal(item.nano * per), item.per * NANO),
-        "per": per,
-        "amount": _quotient(_EXACT.multiply(item.quantity, item.nano), item.per * NANO),
+        "rate": item.rate,
+        "per": item.units,
+        "amount": item.amount,
     }
-
-
-def _quotient(amount: Decimal, divisor: int) -> Decimal:
-    return _EXACT.divide(amount, divisor).normalize(_EXACT)
 
 
 def alert_json(alert: Alert) -> dict[str, Any]:

@@ -208,13 +208,15 @@ class EmbeddedLedger(Administration):
         if reservation is None:
             raise NotOpen(f"no open reservation {action_id}")
         draft = reservation.action
+        rates = draft.rates if settlement.rates is None else settlement.rates
         action = replace(
             draft,
             cost=(draft.reserved or 0) if charge is None else charge,
             outcome=settlement.outcome,
             ending=ending,
             usage=settlement.usage,
-            rates=draft.rates if settlement.rates is None else settlement.rates,
+            rates=rates,
+            reserved_rates=draft.rates if rates != draft.rates else {},
             unconfirmed=settlement.unconfirmed,
             flags=settlement.flags,
             upstream_status=settlement.upstream_status,

@@ -138,7 +138,8 @@ class Settlement:
 class Action:
     """The row of the ledger. ``count`` > 1: identical denials within a minute, told once.
 
-    ``owner_id`` and ``role`` are the agent's when it was authorized.
+    ``owner_id`` and ``role`` are the agent's when it was authorized. ``reserved_rates`` are those of its reservation,
+    where it was settled at others.
     """
 
     id: str
@@ -168,6 +169,7 @@ class Action:
     role: str = ""
     estimated: Mapping[str, int | Decimal] = field(default_factory=dict)
     output_cap: int | None = None
+    reserved_rates: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

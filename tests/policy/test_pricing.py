@@ -122,6 +122,18 @@ def test_the_arithmetic_of_a_charge_can_be_shown():
     )
 
 
+def test_an_items_amount_is_exact_and_not_rounded():
+    whole, fine, hours = (
+        Item("input_tokens", 999_999_999_999_999_999, "input_mtok", 2_500_000_000, 1_000_000),
+        Item("seconds", Decimal("12.500000000000000000000000000000001"), "seconds", 3, 1),
+        Item("audio_seconds", 7, "audio_hours", 40_000_000, 3600),
+    )
+    assert (whole.rate, whole.units, whole.amount) == (Decimal("2.5"), 1_000_000, Decimal("2499999999999.9999975"))
+    assert fine.amount == Decimal("0.000000037500000000000000000000000000000003")
+    # 7 × 0.04 / 3600 has no last digit
+    assert (hours.rate, hours.units, hours.amount) == (Decimal("0.04"), 3600, Decimal("0.000077777777777778"))
+
+
 TOKEN_KINDS = sorted(kind for kind, its in DIMENSIONS.items() if its["family"] == "tokens")
 CROSSED = [  # kinds that lie below one another in every way
     f"{kind}_tokens"

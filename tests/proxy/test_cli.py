@@ -96,6 +96,39 @@ def test_verify_against_an_anchor(tmp_path, capsys):
     assert "no line has the hash" in capsys.readouterr().err
 
 
+CALL = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def test_explain_beside_the_sidecar_and_after_it(tmp_path, capsys):
+    data = tmp_path / "data"
+    with Process(QUICKSTART, data) as sidecar:
+        answer = sidecar.api.post("/demo/v1/chat/completions", json=CALL, headers={"X-Agent-Id": "quickstart"})
+        action_id = answer.headers["x-ledger-action-id"]
+        charge = sidecar.get(f"/api/actions/{action_id}")["charge"]
+        held = {path.name for path in data.iterdir()}
+        assert main(["explain", action_id, "--data", str(data)]) == 0
+        running = capsys.readouterr().out
+        assert {path.name for path in data.iterdir()} == held
+    assert charge["basis"] == "usage"
+    assert "settled at its usage" in running
+    assert f"= {charge['total']} USD" in running
+    assert f"= {charge['estimate']['total']} USD" in running
+    held = {path.name for path in data.iterdir()}
+    assert main(["explain", action_id, "--data", str(data)]) == 0
+    assert capsys.readouterr().out == running
+    assert {path.name for path in data.iterdir()} == held
+
+
+def test_explain_of_an_action_there_is_not_and_of_a_folder_that_is_none(tmp_path, capsys):
+    with Process(QUICKSTART, tmp_path / "data"):
+        pass
+    assert main(["explain", "act_1", "--data", str(tmp_path / "data")]) == 1
+    assert f"agent-ledger: {tmp_path / 'data'} holds no action act_1" in capsys.readouterr().err
+    assert main(["explain", "act_1", "--data", str(tmp_path)]) == 1
+    assert f"agent-ledger: {tmp_path} holds no journal" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.log"]
+
+
 def test_promise_10_a_log_gets_the_path_of_the_admin_token_and_not_the_token(tmp_path):
     with Process(QUICKSTART, tmp_path / "data", env={"AGENT_LEDGER_ADMIN_TOKEN": ""}) as sidecar:
         token_file = tmp_path / "data/admin-token"

@@ -256,10 +256,12 @@ async def test_one_action_with_the_arithmetic_of_its_charge(api):
     call = Call(
         "painter", "api_call", "openai:gpt-4o", "openai", "deal", NANO // 10,
         rates={"input_mtok": "2.5", "output_mtok": "10", "request": "0.0001"}, policy_hash="h1",
+        estimated={"input_tokens": 2000, "output_tokens": 9490, "request": 1}, output_cap=9490,
     )  # fmt: skip
     admission = await api.sidecar.ledger.authorize(call)
     pending = (await api.http.get(f"/api/actions/{admission.action_id}")).json()
-    assert (pending["outcome"], pending["reserved"]) == ("pending", 0.1)
+    assert (pending["outcome"], pending["reserved"], pending["outputCap"]) == ("pending", 0.1, 9490)
+    assert (pending["charge"]["basis"], pending["charge"]["charged"]) == ("pending", 0)
     usage = {"input_tokens": 1001, "output_tokens": 20}
     charge = 2_502_500 + 200_000 + 100_000
     settlement = Settlement(charge, "success", usage, upstream_status=200, duration_ms=812)
@@ -272,9 +274,49 @@ async def test_one_action_with_the_arithmetic_of_its_charge(api):
         ("output_tokens", 20, "output_mtok", 10, 1_000_000, 0.0002),
         ("request", 1, "request", 0.0001, 1, 0.0001),
     ]
+    estimate = charge.pop("estimate")
+    assert [tuple(item.values()) for item in estimate["items"]] == [
+        ("input_tokens", 2000, "input_mtok", 2.5, 1_000_000, 0.005),
+        ("output_tokens", 9490, "output_mtok", 10, 1_000_000, 0.0949),
+        ("request", 1, "request", 0.0001, 1, 0.0001),
+    ]
+    assert estimate["total"] == 0.1
     assert charge == {
-        "total": 0.0028025, "charged": 0.0028025, "reserved": 0.1, "ending": "settled", "policyHash": "h1",
+        "basis": "usage", "total": 0.0028025, "charged": 0.0028025, "reserved": 0.1, "ending": "settled",
+        "outputCap": 9490, "price": "deal", "rates": {"input_mtok": 2.5, "output_mtok": 10, "request": 0.0001},
+        "policyHash": "h1",
     }  # fmt: skip
+
+
+async def ended(api, charge, **settled):
+    """The `charge` of a call reserved at $0.10 that was settled so."""
+    call = Call(
+        "painter", "api_call", "openai:gpt-4o", "openai", "deal", NANO // 10,
+        rates={"output_mtok": "10"}, estimated={"output_tokens": 10_000},
+    )  # fmt: skip
+    admission = await api.sidecar.ledger.authorize(call)
+    await api.sidecar.ledger.settle(admission.action_id, Settlement(charge, "success", **settled))
+    return (await api.http.get(f"/api/actions/{admission.action_id}")).json()["charge"]
+
+
+async def test_a_charge_at_other_terms_than_were_reserved_shows_both_arithmetics(api):
+    charge = await ended(api, 20_000, usage={"output_tokens": 1}, rates={"output_mtok": "20"})
+    assert (charge["basis"], charge["total"], charge["rates"]) == ("usage", 0.00002, {"output_mtok": 20})
+    assert (charge["estimate"]["total"], charge["estimate"]["items"][0]["rate"]) == (0.1, 10)
+
+
+async def test_a_charge_at_the_reservation_says_so(api):
+    charge = await ended(api, None, unconfirmed=True)
+    assert (charge["basis"], charge["charged"], charge["total"]) == ("reservation", 0.1, 0)
+    assert charge["estimate"]["total"] == 0.1
+
+
+async def test_a_reported_action_has_no_estimate(api):
+    await api.report("painter", 0.05)
+    [listed] = (await api.http.get("/api/actions")).json()["items"]
+    assert listed["outputCap"] is None
+    charge = (await api.http.get(f"/api/actions/{listed['id']}")).json()["charge"]
+    assert (charge["basis"], charge["charged"], charge["estimate"], charge["price"]) == ("reported", 0.05, None, None)
 
 
 async def test_unknown_actions_are_404(api):

@@ -1,0 +1,60 @@
+"""One action out of a data folder, found without the folder's lock: beside the sidecar that serves it, or after it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from proxy.ledger import index, queries
+from proxy.ledger.entries import FINAL, decode, loads
+from proxy.ledger.journal import file_of, folder_of, months
+from proxy.ledger.port import Action, LedgerDamaged, LedgerError
+
+
+def find_action(data: Path, action_id: str) -> Action | None:
+    """The action as it ended, or as it was authorized (``pending``) where no end of it is on record yet.
+
+    Reads only. The index answers, and the journal where the index hasn't got it. Raises LedgerError where the folder
+    holds no journal, LedgerDamaged where a line that names the action can't be read.
+    """
+    data = data.absolute()
+    if not months(folder_of(data)):
+        raise LedgerError(f"{data} holds no journal")
+    return _indexed(data, action_id) or _journaled(data, action_id)
+
+
+def _indexed(data: Path, action_id: str) -> Action | None:
+    path = index.path_of(data)
+    # Without its log nobody has it open: then sqlite is told so, or it would leave a log of its own behind.
+    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro{alone}", uri=True)) as db:
+            return queries.action(db, action_id)
+    except (sqlite3.Error, ValueError, TypeError):
+        return None  # missing, of another version, or being made anew: never the truth, and the journal is
+
+
+def _journaled(data: Path, action_id: str) -> Action | None:
+    """By the months from the newest on: what ended one stands in the same file as what began it, or in a later one."""
+    named, repeats = json.dumps(action_id).encode(), 0
+    for month in reversed(months(folder_of(data))):
+        path, found = file_of(folder_of(data), month), None
+        with path.open("rb") as lines:
+            for line in lines:
+                if named not in line or not line.endswith(b"\n"):  # a line being written as we read
+                    continue
+                try:
+                    entry = decode(loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise LedgerDamaged(f"a line of {path.name} that names {action_id} can't be read") from error
+                repeats += entry.counts.get(action_id, 0)
+                if entry.action is not None and entry.action.id == action_id:
+                    found = entry.action
+                    if entry.type in FINAL and entry.type != "denied":
+                        return found
+        if found is not None:
+            return replace(found, count=found.count + repeats)
+    return None
