@@ -9,7 +9,7 @@ from typing import Final, Literal
 from policy.model import Rates
 from policy.money import format_usd, usd
 from policy.pricing import Item, Quantity, charge, itemize, load_rates
-from policy.units import ABOVE
+from policy.units import ABOVE, REQUEST
 from proxy.denials import iso
 from proxy.ledger.port import Action
 
@@ -150,7 +150,7 @@ def _arithmetic(title: str, rates: Rates, usage: Mapping[str, Quantity]) -> list
     rows = [_row(item, amount) for item, amount in zip(items, amounts, strict=False)]
     rows.append(("total, rounded up", "", "", "", "", "", "=", amounts[-1], "USD"))
     priced = {item.usage for item in itemize(rates, usage)}
-    rest = {kind: quantity for kind, quantity in usage.items() if quantity and kind not in priced}
+    rest = {kind: quantity for kind, quantity in usage.items() if quantity and kind not in priced | {REQUEST}}
     within = {kind: quantity for kind, quantity in rest.items() if ABOVE.get(kind, frozenset()) & priced}
     apart = {kind: quantity for kind, quantity in rest.items() if kind not in within}
     notes = [("counted above", within), ("without a rate", apart)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from proxy.ledger.port import Action
 from proxy.metering.base import FAILED
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
 SETTLED = Action(
-    "act_019abc", "painter", "api_call", "openai:gpt-4o", 2_227_500, "success", 1_795_390_000_000,
-    ending="settled", reserved=100_060_000, price="deal", policy_hash="sha256:1f",
+    "act_01a125b0c3d84d6f8b0e2a7c9911", "painter", "api_call", "openai:gpt-4o", 2_315_000, "success", 1_795_390_000_000,
+    ending="settled", reserved=43_370_000, price="models", policy_hash="5e884898da280471",
     upstream_status=200, duration_ms=1812,
-    usage={"input_tokens": 1001, "cache_read_tokens": 200, "output_tokens": 20, "output_reasoning_tokens": 7},
-    rates={"input_mtok": "2.5", "cache_read_mtok": "0.125", "output_mtok": "10"},
-    estimated={"request": 1, "input_tokens": 23_640, "output_tokens": 4096},
+    usage={"input_tokens": 946, "cache_read_tokens": 200, "output_tokens": 20, "output_reasoning_tokens": 7},
+    rates={"input_mtok": "2.5", "cache_read_mtok": "1.25", "output_mtok": "10"},
+    estimated={"request": 1, "input_tokens": 964, "output_tokens": 4096},
     role="Pictures", owner_id="design",
 )  # fmt: skip
 
@@ -36,32 +38,33 @@ def fact(explained: str, name: str) -> str:
 
 
 def test_the_whole_account_of_a_settled_call():
+    explained = explain(SETTLED)
     assert (
-        explain(SETTLED)
+        explained
         == """\
-act_019abc
+act_01a125b0c3d84d6f8b0e2a7c9911
   agent     painter (role Pictures, owner design)
   call      api_call openai:gpt-4o
   when      2026-11-22T23:26:40.000Z, took 1,812 ms
-  price     deal, by policy sha256:1f
+  price     models, by policy 5e884898da280471
   outcome   success, upstream status 200
-  charge    $0.0022275: settled at its usage
-  reserved  $0.10006, of which $0.0978325 returned
+  charge    $0.002315: settled at its usage
+  reserved  $0.04337, of which $0.041055 returned
 
 usage
-  cache_read_tokens 200 × 0.125 / 1,000,000 = 0.0000250 cache_read_mtok
-  input_tokens      801 ×   2.5 / 1,000,000 = 0.0020025 input_mtok
-  output_tokens      20 ×    10 / 1,000,000 = 0.0002000 output_mtok
-  total, rounded up                         = 0.0022275 USD
+  cache_read_tokens 200 × 1.25 / 1,000,000 = 0.000250 cache_read_mtok
+  input_tokens      746 ×  2.5 / 1,000,000 = 0.001865 input_mtok
+  output_tokens      20 ×   10 / 1,000,000 = 0.000200 output_mtok
+  total, rounded up                        = 0.002315 USD
   counted above: output_reasoning_tokens 7
 
 estimate
-  input_tokens      23,640 × 2.5 / 1,000,000 = 0.05910 input_mtok
-  output_tokens      4,096 ×  10 / 1,000,000 = 0.04096 output_mtok
-  total, rounded up                          = 0.10006 USD
-  without a rate: request 1
+  input_tokens        964 × 2.5 / 1,000,000 = 0.00241 input_mtok
+  output_tokens     4,096 ×  10 / 1,000,000 = 0.04096 output_mtok
+  total, rounded up                         = 0.04337 USD
 """
     )
+    assert indent(explained, "    ") in README
 
 
 def test_the_whole_account_of_an_overrun_on_other_terms_than_were_reserved():
@@ -74,11 +77,11 @@ def test_the_whole_account_of_an_overrun_on_other_terms_than_were_reserved():
     assert (
         explain(overrun)
         == """\
-act_019abc
+act_01a125b0c3d84d6f8b0e2a7c9911
   agent       painter (role Pictures, owner design)
   call        api_call openai:gpt-4o
   when        2026-11-22T23:26:40.000Z
-  price       deal, by policy sha256:1f
+  price       models, by policy 5e884898da280471
   outcome     success
   charge      $0.300000001: settled at the usage that came before the answer broke off; the upstream may bill more
   reserved    $0.25; overrun $0.050000001
@@ -105,7 +108,7 @@ flags
 def test_the_whole_account_of_a_denial_and_of_a_report():
     denied = Action(
         "act_1", "painter", "api_call", "tools:search", 0, "denied", 0, count=3, reason="budget_exceeded",
-        budget="everyone-day", price="search", policy_hash="sha256:1f", rates={"request": "0.01"},
+        budget="everyone-day", price="search", policy_hash="5e884898da280471", rates={"request": "0.01"},
         estimated={"request": 1},
     )  # fmt: skip
     assert (
@@ -115,7 +118,7 @@ act_1
   agent    painter
   call     api_call tools:search
   when     1970-01-01T00:00:00.000Z
-  price    search, by policy sha256:1f
+  price    search, by policy 5e884898da280471
   outcome  denied, 3 times within a minute
   charge   $0.00: denied, budget_exceeded by everyone-day; nothing was sent upstream
 
@@ -139,13 +142,13 @@ act_2
     )
 
 
-HELD = {"cost": 100_060_000, "reserved": 100_060_000, "unconfirmed": True, "usage": {}}
+HELD = {"cost": 43_370_000, "reserved": 43_370_000, "unconfirmed": True, "usage": {}}
 
 
 @pytest.mark.parametrize(
     ("changes", "by", "why"),
     [
-        ({}, "usage", "$0.0022275: settled at its usage"),
+        ({}, "usage", "$0.002315: settled at its usage"),
         ({"rates": {}, "cost": 0}, "usage", "$0.00: settled at its usage"),
         (
             {"usage": {}, "rates": {"request": "0.01"}, "cost": 10_000_000},
@@ -153,21 +156,21 @@ HELD = {"cost": 100_060_000, "reserved": 100_060_000, "unconfirmed": True, "usag
         ),
         (
             {"unconfirmed": True}, "usage",
-            "$0.0022275: settled at the usage that came before the answer broke off; the upstream may bill more",
+            "$0.002315: settled at the usage that came before the answer broke off; the upstream may bill more",
         ),
         ({"usage": {}, "rates": {}, "cost": 0, "reserved": None}, "reported",
          "$0.00: settled at the cost that its agent reported"),
         (HELD, "reservation",
-         "$0.10006: charged at its reservation, because the answer states no usage that can be read"),
+         "$0.04337: charged at its reservation, because the answer states no usage that can be read"),
         (HELD | {"upstream_status": None}, "reservation",
-         "$0.10006: charged at its reservation, because no answer came, and the upstream may have acted"),
+         "$0.04337: charged at its reservation, because no answer came, and the upstream may have acted"),
         (HELD | {"usage": {"input_tokens": 9}}, "reservation",
-         "$0.10006: charged at its reservation, because the answer broke off before it stated all of its usage"),
+         "$0.04337: charged at its reservation, because the answer broke off before it stated all of its usage"),
         # by an engine or a script that says nothing more
         (HELD | {"unconfirmed": False}, "reservation",
-         "$0.10006: charged at its reservation, because the answer states no usage that can be read"),
+         "$0.04337: charged at its reservation, because the answer states no usage that can be read"),
         (HELD | {"ending": "expired", "upstream_status": None, "flags": ("expired",)}, "reservation",
-         "$0.10006: expired, at its reservation, because the sidecar stopped before it ended"),
+         "$0.04337: expired, at its reservation, because the sidecar stopped before it ended"),
         ({"cost": 0, "ending": "voided", "usage": {}, "upstream_status": 503}, "none",
          "$0.00: voided, because the upstream answered 503 and stated no usage"),
         ({"cost": 0, "ending": "voided", "usage": {}, "upstream_status": None}, "none",
@@ -187,10 +190,10 @@ def test_what_the_charge_is_and_why(changes: dict[str, Any], by: str, why: str):
 
 
 def test_what_is_still_held_and_what_returned():
-    assert fact(explain(action(outcome="pending", ending=None, cost=0, usage={})), "reserved") == "$0.10006"
+    assert fact(explain(action(outcome="pending", ending=None, cost=0, usage={})), "reserved") == "$0.04337"
     voided = action(ending="voided", cost=0, usage={})
-    assert fact(explain(voided), "reserved") == "$0.10006, of which $0.10006 returned"
-    assert fact(explain(action(cost=100_060_001)), "reserved") == "$0.10006; overrun $0.000000001"
+    assert fact(explain(voided), "reserved") == "$0.04337, of which $0.04337 returned"
+    assert fact(explain(action(cost=43_370_001)), "reserved") == "$0.04337; overrun $0.000000001"
 
 
 def test_a_fraction_of_a_nano_dollar_is_shown_and_rounded_once():
