@@ -22,9 +22,9 @@ class Metered:
     ``flags`` tell an operator what was odd: ``usage_zero``, ``usage_clamped``, ``stream_error``, ``event_skipped``
     (one was too large to be read), ``unreadable``, ``binary_stream`` (of Bedrock's), ``other_model`` (one that had a
     part in it may have another price), ``tool_unpriced`` (a hosted tool ran whose fee is not in the charge), ``byok``
-    (the provider bills the caller's own key, beside the charge). ``terms`` are those of the price that served, by genai-prices' words
-    (``{"service_tier": "priority"}``). ``seen`` are the output tokens that the text which came is taken for, at most:
-    what counts where the answer broke off.
+    (the provider bills the caller's own key, beside the charge). ``terms`` are those of the price that served, by
+    genai-prices' words (``{"service_tier": "priority"}``). ``seen`` are the output tokens that the text which came is
+    taken for, at most: what counts where the answer broke off.
     """
 
     usage: Usage | None = None
