@@ -59,11 +59,15 @@ class Tally:
     """One wire format's account of one answer: its whole JSON, or each event of its stream that may carry usage.
 
     ``keys`` are the JSON keys that usage stands under, ``model`` is the one that served, ``terms`` and ``flags`` as
-    `Metered` has them. ``exact``: it reads fractions (a cost in USD), which have to be Decimal.
+    `Metered` has them. ``deep``: those of the keys that stand inside of other objects, so that the end of an answer is
+    not enough to find them. ``exact``: it reads fractions (a cost in USD), which have to be Decimal. ``generates``: its
+    streams bring what a model says, by the token.
     """
 
     keys: tuple[str, ...] = ("usage",)
+    deep: tuple[str, ...] = ()
     exact: bool = False
+    generates: bool = True
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         self.facts = facts

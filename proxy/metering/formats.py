@@ -12,6 +12,8 @@ from proxy.metering.anthropic import AnthropicTally
 from proxy.metering.base import Facts, Tally
 from proxy.metering.bedrock import BedrockTally
 from proxy.metering.cohere import CohereTally
+from proxy.metering.gemini import GeminiTally
+from proxy.metering.mcp import MCPTally
 from proxy.metering.openai import GroqTally, OpenAITally, OpenRouterTally
 
 # A meter's own reading of its answers. Those that speak OpenAI's format, each with words of its own, are one reading.
@@ -20,6 +22,8 @@ FORMATS: Final[Mapping[str, type[Tally]]] = MappingProxyType(
         "anthropic": AnthropicTally,
         "bedrock": BedrockTally,
         "cohere": CohereTally,
+        "gemini": GeminiTally,
+        "mcp": MCPTally,
         "openai": OpenAITally,
         "mistral": OpenAITally,
         "deepseek": OpenAITally,

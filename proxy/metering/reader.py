@@ -11,7 +11,9 @@ from policy.model import UsageSource
 from proxy.metering.base import Facts, Metered, Tally, Usage, UsageReader
 from proxy.metering.decode import Decoder, Undecodable
 from proxy.metering.formats import promises_usage, tally_for, wire_format
+from proxy.metering.jsonarray import ArraySplitter
 from proxy.metering.quantities import QUANTITY_MAX, Unreadable, document_of
+from proxy.metering.seen import Seen
 from proxy.metering.sources import Measure, Sources, measures_nothing
 from proxy.metering.sse import Event, EventSplitter
 
@@ -20,6 +22,7 @@ LARGE = 1024 * 1024  # bytes of JSON (embeddings) whose end is read first: parsi
 TAIL = 64 * 1024
 
 _TRIES_MAX = 8
+_BOM = b"\xef\xbb\xbf"
 
 
 def reader_for(
@@ -49,7 +52,7 @@ def reader_for(
     if kind == "text/event-stream":
         reader = StreamReader(account)
     elif not kind or "json" in kind or kind.startswith("text/"):
-        reader = BodyReader(account)
+        reader = BodyReader(account) if account.tally is None else JsonReader(account)
     else:
         return UnreadBody(account)
     if content_encoding.strip().lower() in ("", "identity"):
@@ -78,24 +81,26 @@ class Account:
         self._final = False
         self._flags: list[str] = []
 
-    def read(self, document: Any) -> bool:
-        """Whether the document told the answer's final usage."""
+    def read(self, document: Any, *, whole: bool = False) -> bool:
+        """Whether the document told the answer's final usage. ``whole``: no other will follow."""
         if not isinstance(document, dict):
             return False
         self.sources.read(document)
         told = self.tally is not None and self.tally.read(document)
-        self._final = self._final or told
+        self._final = self._final or told or whole
         return told
 
     def stream_error(self) -> None:
         self._final = False
-        self.flag("stream_error")
+        if not self._failed:
+            self.flag("stream_error")
 
     def flag(self, name: str) -> None:
         if name not in self._flags:
             self._flags.append(name)
 
-    def metered(self) -> Metered:
+    def metered(self, seen: int = 0) -> Metered:
+        """``seen`` tokens came of a stream: told where it didn't come to its end."""
         usage, final = self._usage()
         if usage is not None and any(quantity > QUANTITY_MAX for quantity in usage.values()):
             self.flag("usage_clamped")
@@ -105,10 +110,12 @@ class Account:
         if usage is None and self.unreadable and not self._failed:
             self.flag("unreadable")
         partial = usage is not None and (self.broken or not final)
+        if usage is not None and not partial:
+            seen = 0
         if self.tally is None:
-            return Metered(usage, None, partial, tuple(self._flags))
+            return Metered(usage, None, partial, tuple(self._flags), seen=seen)
         flags = (*self._flags, *self.tally.flags)
-        return Metered(usage, self.tally.model, partial, flags, self.tally.terms)
+        return Metered(usage, self.tally.model, partial, flags, self.tally.terms, seen)
 
     def _usage(self) -> tuple[Usage | None, bool]:
         """What all told together (None: one that has to didn't), and whether that is the last word."""
@@ -143,6 +150,26 @@ class UnreadBody:
         return self._account.metered()
 
 
+class JsonReader:
+    """An answer in JSON: one document, or an array of them, as they come in a stream of Gemini's without `alt=sse`."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._head = b""
+        self._reader: UsageReader | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        if self._reader is None:
+            self._head = chunk = (self._head + chunk).removeprefix(_BOM).lstrip()
+            if _BOM.startswith(chunk):
+                return
+            self._reader = ArrayReader(self._account) if chunk.startswith(b"[") else BodyReader(self._account)
+        self._reader.feed(chunk)
+
+    def finish(self) -> Metered:
+        return (self._reader or UnreadBody(self._account)).finish()
+
+
 class BodyReader:
     """One JSON document: kept whole up to BODY_MAX, of a larger one only its end."""
 
@@ -161,18 +188,21 @@ class BodyReader:
         if self._kept:
             document = self._document()
             self._account.unreadable = document is None
-            self._account.read(document)
+            self._account.read(document, whole=True)
             self._kept.clear()
         return self._account.metered()
 
     def _document(self) -> Any:
-        sourced = bool(self._account.sources.keys)
         document = None
-        if len(self._kept) > LARGE and not sourced:
+        if len(self._kept) > LARGE and not self._account.sources.keys and not self._goes_deep():
             document = self._end()
         if document is None and not self._cut:
             document = document_of(self._kept, exact=self._account.exact)
         return self._end() if document is None else document
+
+    def _goes_deep(self) -> bool:
+        tally = self._account.tally
+        return tally is not None and any(_quoted(key) in self._kept for key in tally.deep)
 
     def _end(self) -> Any:
         """The end of the document, from its usage on: `{"usage": …` parses with it only if usage is a key of the
@@ -193,16 +223,52 @@ class BodyReader:
         return None
 
 
-class StreamReader:
-    """Server-sent events. Only those that may carry usage, or an error, are parsed."""
+class Documents:
+    """The documents of a stream. Only those that may carry usage, or an error, are parsed; the output of all of them is
+    counted.
+    """
 
     def __init__(self, account: Account) -> None:
-        self.splitter = EventSplitter()
+        tally = account.tally
         self._account = account
+        self._seen = Seen(tally.facts.path if tally else "") if tally is None or tally.generates else None
         keys = [_quoted(key) for key in account.keys]
         self._marks = (*keys, b"error")
         stated = b"|".join(map(re.escape, keys))
-        self._telling = re.compile(rb'(?:%s)\s*:\s*[^\sn]|"error"\s*:\s*\{|"type"\s*:\s*"error"' % stated)
+        self._telling = re.compile(rb'(?:%s)\s*:\s*[^\sn]|"error"\s*:\s*["{]|"type"\s*:\s*"error"' % stated)
+
+    def note(self, raw: bytes) -> bool:
+        """Count the output of one document, as it came; whether it may be worth parsing."""
+        if self._seen is not None:
+            self._seen.add(raw)
+        return any(map(raw.__contains__, self._marks))
+
+    def skipped(self) -> None:
+        self._account.flag("event_skipped")
+
+    def read(self, data: bytes, *, error: bool = False) -> Any:
+        """Take one document into account; its JSON, or None where it had no need to be parsed. ``error``: it is one by
+        the name of its event.
+        """
+        if not error and not self._telling.search(data):
+            return None
+        document = document_of(data, exact=self._account.exact)
+        if not self._account.read(document) and (error or _is_error(document)):
+            self._account.stream_error()
+        elif document is None:
+            self._account.unreadable = True
+        return document
+
+    def metered(self) -> Metered:
+        return self._account.metered(self._seen.tokens if self._seen else 0)
+
+
+class StreamReader:
+    """Server-sent events."""
+
+    def __init__(self, account: Account) -> None:
+        self.splitter = EventSplitter()
+        self._documents = Documents(account)
 
     def feed(self, chunk: bytes) -> None:
         for event in self.splitter.feed(chunk):
@@ -211,26 +277,40 @@ class StreamReader:
     def read(self, event: Event) -> Any:
         """Take one event into account; its JSON, or None where it had no need to be parsed."""
         if not event.whole:
-            self._account.flag("event_skipped")
+            self._documents.skipped()
             return None
-        for mark in self._marks:
-            if mark in event.raw:
-                break
-        else:
+        if not self._documents.note(event.raw):
             return None
         name, data = event.fields()
-        if name != b"error" and not self._telling.search(data):
-            return None
-        document = document_of(data, exact=self._account.exact)
-        if not self._account.read(document) and (name == b"error" or _is_error(document)):
-            self._account.stream_error()
-        elif document is None:
-            self._account.unreadable = True
-        return document
+        if not data and event.raw.startswith(b"{"):
+            data = event.raw  # an error of Gemini's halfway may come as bare JSON
+        return self._documents.read(data, error=name == b"error")
 
     def finish(self) -> Metered:
         self.read(Event(self.splitter.rest()))
-        return self._account.metered()
+        return self._documents.metered()
+
+
+class ArrayReader:
+    """The elements of one JSON array."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._splitter = ArraySplitter()
+        self._documents = Documents(account)
+
+    def feed(self, chunk: bytes) -> None:
+        for element in self._splitter.feed(chunk):
+            if element is None:
+                self._documents.skipped()
+            elif self._documents.note(element):
+                self._documents.read(element)
+
+    def finish(self) -> Metered:
+        self._documents.note(self._splitter.rest())
+        if not self._splitter.closed:
+            self._account.unreadable = True
+        return self._documents.metered()
 
 
 class DecodingReader:
@@ -260,4 +340,7 @@ def _quoted(key: str) -> bytes:
 
 
 def _is_error(document: Any) -> bool:
-    return isinstance(document, dict) and (isinstance(document.get("error"), dict) or document.get("type") == "error")
+    if not isinstance(document, dict):
+        return False
+    error = document.get("error")
+    return isinstance(error, dict) or (isinstance(error, str) and error != "") or document.get("type") == "error"

@@ -134,7 +134,7 @@ def test_hazard_41_odd_usage(stated, usage, flags, stream):
 
 def test_hazard_41_absent_usage_is_none_without_a_flag():
     assert metered(CHAT, {"choices": []}) == Metered()
-    assert metered(CHAT, events(chunk("hi"), b"[DONE]")) == Metered()
+    assert metered(CHAT, events(chunk("hi"), b"[DONE]")) == Metered(seen=1)
     assert metered(CHAT, b"") == Metered()
 
 
@@ -217,15 +217,15 @@ def test_a_stream_whose_encoding_breaks_keeps_what_it_said_as_partial():
     compressor = zlib.compressobj(wbits=31)
     good = compressor.compress(CHAT_STREAM) + compressor.flush(zlib.Z_FULL_FLUSH)
     found = metered(CHAT, b"", chunks=[good, b"\xff" * 50, b"more"], kind=SSE, encoding="gzip")
-    assert found == Metered(CHAT_USED, "gpt-4o-2024", partial=True)
+    assert found == Metered(CHAT_USED, "gpt-4o-2024", partial=True, seen=9)
 
 
 def test_promise_7_a_message_stream_without_its_last_word_is_partial():
     cut = MESSAGES_STREAM[: MESSAGES_STREAM.index(b"event: message_delta")]
     used = {"input_tokens": 15, "cache_read_tokens": 5, "output_tokens": 1}
-    assert metered(MESSAGES, cut) == Metered(used, "claude-x", partial=True)
+    assert metered(MESSAGES, cut) == Metered(used, "claude-x", partial=True, seen=4)
     error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
-    assert metered(MESSAGES, cut + error) == Metered(used, "claude-x", partial=True, flags=("stream_error",))
+    assert metered(MESSAGES, cut + error) == Metered(used, "claude-x", True, ("stream_error",), seen=4)
 
 
 @pytest.mark.parametrize(
