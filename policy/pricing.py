@@ -86,6 +86,17 @@ def nano_at(rate: Rate, input_tokens: Quantity) -> int:
     return rate.nano
 
 
+def speaks_of(rates: Rates, usage: Usage) -> bool:
+    """Whether the usage is of anything that the rates price: seconds say nothing where tokens are paid for. Usage that
+    is empty says that nothing was used.
+    """
+    return not usage or any(
+        rate.usage in usage or not BELOW.get(rate.usage, _NONE).isdisjoint(usage)
+        for rate in rates
+        if rate.usage != REQUEST
+    )
+
+
 def _prompt(rates: Rates, usage: Usage) -> Quantity:
     return _total(usage, "input_tokens") if any(rate.tiers for rate in rates) else 0
 

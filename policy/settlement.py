@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from policy.model import Rates
-from policy.pricing import Quantity, charge
+from policy.pricing import Quantity, charge, speaks_of
 from policy.units import DIMENSIONS
 
 REQUEST = "request"
@@ -46,7 +46,7 @@ def conclude(
         return Conclusion(True, 0)
     if not needs_usage(rates):
         return Conclusion(False, charge(rates, usage or {}))
-    if usage is None:
+    if usage is None or not speaks_of(rates, usage):
         return Conclusion(False, reserved, unconfirmed=True)
     cost = charge(rates, usage)
     if complete:
