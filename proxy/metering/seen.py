@@ -14,8 +14,8 @@ _WORDS = (
 )
 # Those of output that isn't words: it counts as some, its base64 not at all.
 _OTHER = (b"functionCall", b"executableCode", b"inlineData", b"audio", b"b64_json", b"partial_image_b64", b"images")
-# Those that repeat the words of the `reasoning` beside them.
-_REPEATS = (b"reasoning_details", b"thinking_blocks")
+# Those of lists that repeat the words of the `reasoning` beside them, or quote a source's.
+_REPEATS = (b"reasoning_details", b"thinking_blocks", b"annotations")
 # One flat choice of literals: nested ones take twice the time.
 _CHOICES = (
     *(key + rb'"\s*:\s*"' for key in _WORDS),

@@ -36,6 +36,7 @@ TEXT = "x" * 30
         (CHAT, choice(refusal=TEXT)),
         (CHAT, choice(tool_calls=[{"index": 0, "function": {"arguments": TEXT}}])),
         (CHAT, choice(audio={"transcript": TEXT})),
+        (CHAT, choice(content=TEXT, annotations=[{"type": "url_citation", "url_citation": {"content": TEXT}}])),
         (CHAT, choice(reasoning=TEXT, reasoning_details=[{"type": "reasoning.text", "text": TEXT}])),
         ("/v1/completions", {"choices": [{"text": TEXT}]}),
         (RESPONSES, {"type": "response.output_text.delta", "delta": TEXT}),
