@@ -14,7 +14,6 @@ Path = tuple[str | int, ...]
 
 _ANYWHERE = "/**"
 _DEMO = "builtin:demo"
-_METERS_BUILT = (None, "openai", "anthropic", "mcp")
 
 # What the grammar has and the sidecar doesn't do yet, and where a policy says it. To build one is to delete its entry.
 _NOT_YET: tuple[tuple[str, Callable[[Policy], Iterator[Path]]], ...] = (
@@ -25,12 +24,6 @@ _NOT_YET: tuple[tuple[str, Callable[[Policy], Iterator[Path]]], ...] = (
     (
         "websockets are not built yet: upgrades are refused",
         lambda policy: (("prices", i, "match", "protocol") for i, p in enumerate(policy.prices) if p.match.websocket),
-    ),
-    (
-        "this upstream's meter is not built yet: its calls are charged their estimates",
-        lambda policy: (
-            ("upstreams", u.name, "meter") for u in policy.upstreams.values() if u.meter not in _METERS_BUILT
-        ),
     ),
     (
         "webhooks are not built yet: alerts are recorded, not sent",

@@ -18,12 +18,12 @@ DEMO = "builtin:demo"
 _RESERVED = frozenset({"api", "ui", "healthz", "readyz", "metrics", "openapi.json"})
 _URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[!-~]*)?", re.ASCII)
 _HOST_METERS = (
-    (re.compile(r"api\.openai\.com|.+\.openai\.azure\.com"), "openai"),
+    (re.compile(r"api\.openai\.com|.+\.(openai|services\.ai|cognitiveservices)\.azure\.com"), "openai"),
     (re.compile(r"api\.anthropic\.com"), "anthropic"),
-    (re.compile(r"generativelanguage\.googleapis\.com"), "gemini"),
+    (re.compile(r"generativelanguage\.googleapis\.com|(.+-)?aiplatform\.googleapis\.com"), "gemini"),
     (re.compile(r"bedrock-runtime\..+\.amazonaws\.com"), "bedrock"),
     (re.compile(r"api\.mistral\.ai"), "mistral"),
-    (re.compile(r"api\.cohere\.com"), "cohere"),
+    (re.compile(r"api\.cohere\.(com|ai)"), "cohere"),
     (re.compile(r"api\.deepseek\.com"), "deepseek"),
     (re.compile(r"api\.groq\.com"), "groq"),
     (re.compile(r"openrouter\.ai"), "openrouter"),
@@ -64,7 +64,7 @@ def _upstream(reader: Reader, name: str, node: Node, catalog: Catalog) -> Upstre
     return Upstream(
         name=name,
         url=url,
-        meter=reader.choice(fields.get("meter"), METERS, "") or _told_meter(url),
+        meter=reader.choice(fields.get("meter"), METERS, "") or told_meter(url),
         catalog=provider or catalog.provider_for_url(url),
         set_headers=_headers(reader, fields.get("set_headers")),
         timeout_s=_duration(reader, fields.get("timeout")),
@@ -92,7 +92,8 @@ def read_url(reader: Reader, node: Node | None, *, secret: bool = False) -> str:
     return found.value if secret else found.value.rstrip("/")
 
 
-def _told_meter(url: str) -> str | None:
+def told_meter(url: str) -> str | None:
+    """The meter of the provider whose API that url is, if it is known."""
     found = _URL.fullmatch(url)
     host = found[1].lower() if found else ""
     return next((meter for pattern, meter in _HOST_METERS if pattern.fullmatch(host)), None)

@@ -33,7 +33,7 @@ import httpx
 from policy.catalog import Catalog
 from policy.model import Rates
 from policy.money import NANO
-from policy.parse.upstreams import _told_meter
+from policy.parse.upstreams import told_meter
 from policy.pricing import charge, load_rates
 from policy.units import DIMENSIONS
 from tests.proxy.upstreams import Line, ScriptedUpstream, Seen
@@ -95,7 +95,7 @@ def policy_text(lines: list[dict[str, Any]], url: str, cap: bool) -> tuple[str, 
     """A policy with two upstreams a host, priced by the catalog and flat; and the first one's name by host."""
     catalog, names, upstreams = Catalog(), {}, []
     for number, host in enumerate(sorted({line["host"] for line in lines})):
-        provider, meter = catalog.provider_for_url(f"https://{host}"), _told_meter(f"https://{host}")
+        provider, meter = catalog.provider_for_url(f"https://{host}"), told_meter(f"https://{host}")
         more = (f", meter: {meter}" if meter else "") + (f", catalog: {provider}" if provider else "")
         names[host] = f"h{number}"
         upstreams += [f"  h{number}: {{url: '{url}'{more}}}", f"  h{number}f: {{url: '{url}'{more}}}"]

@@ -147,7 +147,7 @@ def test_a_thousand_prices_are_checked_one_by_one_with_few():
         ("prices: [{name: p, rates: catalog, cap_output: true}]", ["not-yet"]),
         ("prices: [{name: p, rates: catalog, match: {protocol: websocket}}]", ["not-yet"]),
         ("alerts: {webhooks: [{url: 'http://h'}, {url: 'http://i'}]}", ["not-yet"] * 2),
-        ("upstreams: {u: {url: 'https://api.groq.com'}}\ndefaults: {unpriced: free}", ["not-yet"]),
+        ("upstreams: {u: {url: 'https://api.groq.com'}}\ndefaults: {unpriced: free}", []),
     ],
 )
 def test_warnings(text, expected):
