@@ -56,7 +56,7 @@ def charge(rates: Rates, usage: Usage) -> int:
     """Nano-dollars for that usage: the sum of `itemize`, rounded up once. A ``request`` counts 1 unless given."""
     prompt = _prompt(rates, usage)
     total, of = 0, 1
-    for _, rate, quantity in _quantities(rates, usage):
+    for _, rate, quantity in _quantities(rates, usage, prompt):
         if not quantity:
             continue
         count, parts = quantity.as_integer_ratio()
@@ -74,7 +74,7 @@ def itemize(rates: Rates, usage: Usage) -> tuple[Item, ...]:
     prompt = _prompt(rates, usage)
     return tuple(
         Item(kind, quantity, rate.key, nano_at(rate, prompt), rate.per)
-        for kind, rate, quantity in _quantities(rates, usage)
+        for kind, rate, quantity in _quantities(rates, usage, prompt)
     )
 
 
@@ -101,14 +101,14 @@ def _prompt(rates: Rates, usage: Usage) -> Quantity:
     return _total(usage, "input_tokens") if any(rate.tiers for rate in rates) else 0
 
 
-def _quantities(rates: Rates, usage: Usage) -> list[tuple[str, Rate, Quantity]]:
+def _quantities(rates: Rates, usage: Usage, prompt: Quantity) -> list[tuple[str, Rate, Quantity]]:
     """(kind, its rate, how much of it is charged there), the most specific kinds first: each leaves the rest above."""
     charged = [
         (rate.usage, rate)
         for rate in rates
         if rate.usage in usage or rate.usage == REQUEST or not BELOW.get(rate.usage, _NONE).isdisjoint(usage)
     ]
-    charged += _between(charged, usage)
+    charged += _between(charged, usage, prompt)
     charged.sort(key=_depth, reverse=True)
     found: list[tuple[str, Rate, Quantity]] = []
     for kind, rate in charged:
@@ -125,7 +125,7 @@ def _depth(charged: tuple[str, Rate]) -> int:
     return len(ABOVE.get(charged[0], _NONE))
 
 
-def _between(charged: list[tuple[str, Rate]], usage: Usage) -> list[tuple[str, Rate]]:
+def _between(charged: list[tuple[str, Rate]], usage: Usage, prompt: Quantity) -> list[tuple[str, Rate]]:
     """Reported kinds without a rate that lie under two priced ones (cached audio): each once, at the dearer rate."""
     between = []
     priced = dict(charged)
@@ -133,12 +133,9 @@ def _between(charged: list[tuple[str, Rate]], usage: Usage) -> list[tuple[str, R
         above = ABOVE.get(kind, _NONE) & priced.keys()
         nearest = [parent for parent in above if BELOW[parent].isdisjoint(above)]
         if len(nearest) > 1:
-            between.append((kind, max((priced[parent] for parent in nearest), key=_by_unit)))
+            dearest = max(nearest, key=lambda parent: Fraction(nano_at(priced[parent], prompt), priced[parent].per))
+            between.append((kind, priced[dearest]))
     return between
-
-
-def _by_unit(rate: Rate) -> Fraction:
-    return Fraction(rate.nano, rate.per)
 
 
 def _total(usage: Usage, kind: str) -> Quantity:

@@ -241,7 +241,7 @@ TABLE = [
     Row("a repeating rate", "", {"input_mtok": "0.041666666666666664"}, tokens("input 1"), 42),
     # 10 × 0.04 USD / 3,600 = 111,111.1…
     Row("a rate that no decimal says", "groq:whisper-large-v3-turbo",
-        {"audio_hours": "0.04", "input_audio_hours": "0.04"}, {"audio_seconds": 10, "input_audio_seconds": 10}, 111_112),
+        {"audio_hours": "0.04", "input_audio_hours": "0.04"}, {"input_audio_seconds": 10}, 111_112),
     # 0.000001
     Row("a millionth", "", {"output_mtok": "0.000000001"}, tokens("output 1"), 1),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policy.model import DatedRates, Rate
 from policy.pricing import Item, charge, dump_rates, itemize, load_rates, rates_at
-from policy.units import BELOW, DIMENSIONS, make_rate
+from policy.units import ABOVE, BELOW, DIMENSIONS, make_rate
 
 
 def rates(**usd: str | Decimal) -> tuple[Rate, ...]:
@@ -134,7 +134,7 @@ def test_an_items_amount_is_exact_and_not_rounded():
     assert (hours.rate, hours.units, hours.amount) == (Decimal("0.04"), 3600, Decimal("0.000077777777777778"))
 
 
-TOKEN_KINDS = sorted(kind for kind, its in DIMENSIONS.items() if its["family"] == "tokens")
+VOCABULARY = sorted(DIMENSIONS)
 CROSSED = [  # kinds that lie below one another in every way
     f"{kind}_tokens"
     for kind in (
@@ -142,9 +142,25 @@ CROSSED = [  # kinds that lie below one another in every way
         "cache_audio_write_1h", "output", "output_reasoning", "output_audio", "output_audio_reasoning",
     )
 ]  # fmt: skip
-KINDS = st.sampled_from(CROSSED) | st.sampled_from(TOKEN_KINDS)
+KINDS = st.sampled_from(CROSSED) | st.sampled_from(VOCABULARY)
 KEYS = KINDS.map(lambda kind: str(unit_data[kind]["price_key"])) | st.sampled_from(["request", "seconds"])
-PRICES = st.dictionaries(KEYS, st.decimals(0, 100, places=12), max_size=8).map(lambda stated: rates(**stated))
+DOLLARS = st.decimals(0, 100, places=12)
+TIERS = st.dictionaries(
+    st.integers(1, 10**7), st.integers(1, 3), max_size=2
+)  # above so many input_tokens: how much more
+
+
+def tiered(key: str, usd: Decimal, tiers: dict[int, int]) -> Rate:
+    steps, price = [], usd
+    for start, more in sorted(tiers.items()):
+        price += more
+        steps.append((start, price))
+    return make_rate(key, usd, steps)
+
+
+PRICES = st.dictionaries(KEYS, st.tuples(DOLLARS, st.just({}) | TIERS), max_size=8).map(
+    lambda stated: tuple(tiered(key, *price) for key, price in stated.items())
+)
 QUANTITIES = st.integers(0, 10**7) | st.decimals(0, 10**7, places=3)
 ANY_USAGE = st.dictionaries(KINDS | st.sampled_from(["request", "seconds"]), QUANTITIES, max_size=9)
 CELLS = st.dictionaries(KINDS, st.integers(0, 10**7), max_size=9)
@@ -154,30 +170,50 @@ def reported(cells: dict[str, int]) -> dict[str, int]:
     """What a provider that tells everything says of disjoint groups of tokens: each kind with all that is in it."""
     return {
         kind: sum(count for cell, count in cells.items() if cell == kind or cell in BELOW[kind])
-        for kind in TOKEN_KINDS
+        for kind in VOCABULARY
         if kind in cells or BELOW[kind] & cells.keys()
     }
 
 
-def each_token_once(priced: tuple[Rate, ...], cells: dict[str, int]) -> Fraction:
-    """The same charge, told the other way round: each group of tokens looks up the nearest kind that has a rate."""
-    total = sum(Fraction(rate.nano, rate.per) for rate in priced if rate.usage == "request")
+def each_unit_once(priced: tuple[Rate, ...], cells: dict[str, int]) -> Fraction:
+    """The same charge, told the other way round: each group of units looks up the nearest kind that has a rate."""
+    prompt = sum(count for cell, count in cells.items() if cell == "input_tokens" or cell in BELOW["input_tokens"])
+    prices = {
+        rate.usage: Fraction(max([rate.nano, *(nano for start, nano in rate.tiers if prompt > start)]), rate.per)
+        for rate in priced
+    }
+    total = prices.get("request", Fraction(0))
     for cell, count in cells.items():
-        over = [rate for rate in priced if rate.usage == cell or cell in BELOW.get(rate.usage, ())]
-        nearest = [rate for rate in over if not any(other.usage in BELOW[rate.usage] for other in over)]
-        total += count * max((Fraction(rate.nano, rate.per) for rate in nearest), default=0)
-    return Fraction(total)
+        over = [kind for kind in prices if kind == cell or cell in BELOW.get(kind, ())]
+        nearest = [kind for kind in over if not any(other in BELOW[kind] for other in over)]
+        total += count * max((prices[kind] for kind in nearest), default=0)
+    return total
 
 
 @given(PRICES, CELLS)
-def test_every_token_is_charged_exactly_once_at_its_nearest_rate(priced, cells):
-    assert charge(priced, reported(cells)) == ceil(each_token_once(priced, cells))
+def test_every_unit_is_charged_exactly_once_at_its_nearest_rate(priced, cells):
+    assert charge(priced, reported(cells)) == ceil(each_unit_once(priced, cells))
 
 
 @given(PRICES, CELLS, KINDS, st.integers(0, 10**7))
-def test_more_tokens_never_cost_less(priced, cells, kind, more):
+def test_more_of_any_kind_never_costs_less(priced, cells, kind, more):
     grown = cells | {kind: cells.get(kind, 0) + more}
     assert charge(priced, reported(grown)) >= charge(priced, reported(cells))
+
+
+@pytest.mark.parametrize("kind", VOCABULARY)
+def test_promise_7_no_kind_is_free_where_one_that_it_belongs_to_has_a_rate(kind):
+    for parent in (kind, *ABOVE[kind]):
+        priced = rates(**{str(unit_data[parent]["price_key"]): "1"})
+        alone, all_of_it = charge(priced, {kind: 1000}), charge(priced, {parent: 1000, kind: 1000})
+        assert alone == all_of_it == charge(priced, {parent: 1000}) > 0
+        assert charge(priced, {kind: 1000, parent: 3000}) == charge(priced, {parent: 3000})
+
+
+def test_a_kind_between_two_is_charged_at_the_dearer_one_of_its_tier():
+    priced = (make_rate("cache_read_mtok", Decimal(1), [(200_000, Decimal(5))]), *rates(input_audio_mtok="3"))
+    assert charge(priced, tokens("input 200_000, cache_audio_read 10")) == 30_000
+    assert charge(priced, tokens("input 200_001, cache_audio_read 10")) == 50_000
 
 
 @given(PRICES, ANY_USAGE)
