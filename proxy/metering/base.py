@@ -59,8 +59,8 @@ class Tally:
     """One wire format's account of one answer: its whole JSON, or each event of its stream that may carry usage.
 
     ``keys`` are the JSON keys that usage stands under, ``model`` is the one that served, ``terms`` and ``flags`` as
-    `Metered` has them. ``deep``: those of the keys that stand inside of other objects, so that the end of an answer is
-    not enough to find them. ``exact``: it reads fractions (a cost in USD), which have to be Decimal. ``generates``: its
+    `Metered` has them. ``deep``: words by which an answer says what costs elsewhere than at its end, so that its end
+    is not enough. ``exact``: it reads fractions (a cost in USD), which have to be Decimal. ``generates``: its
     streams bring what a model says, by the token.
     """
 

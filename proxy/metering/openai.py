@@ -28,6 +28,7 @@ _SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)\b")
 class OpenAITally(Tally):
     """The last usage told is the answer's: in the answer, in a chunk, or in the response of a terminal event."""
 
+    deep = (*_SEARCHES, *_OTHER_FEES, "service_tier")
     seconds_min = 0  # what the shortest sound is billed as
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable

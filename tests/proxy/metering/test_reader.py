@@ -159,6 +159,17 @@ def test_usage_behind_what_is_nested_too_deep_is_found():
     assert metered(CHAT, deep) == Metered({"input_tokens": 1})
 
 
+def test_a_large_answer_whose_tools_cost_is_read_whole():
+    answer = {
+        "model": "gpt-5",
+        "service_tier": "priority",
+        "output": [{"type": "web_search_call", "action": {"type": "search"}}, {"text": "x" * 2 * module.LARGE}],
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+    }
+    used = {"input_tokens": 9, "output_tokens": 2, "web_searches": 1}
+    assert metered(RESPONSES, answer) == Metered(used, "gpt-5", terms={"service_tier": "priority"})
+
+
 def test_only_the_outermost_usage_of_such_a_document_counts():
     deep = b'{"output": ' + b"[" * 50_000 + b"]" * 50_000 + b', "tool": {"usage": {"prompt_tokens": 1}}}'
     assert metered(CHAT, deep) == Metered(flags=("unreadable",))
