@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from policy.model import Rates
 from policy.money import format_usd, usd
-from policy.pricing import Item, Quantity, charge, itemize, load_rates
+from policy.pricing import Item, Quantity, charge, itemize, load_rates, speaks_of
 from policy.units import ABOVE, REQUEST
 from proxy.denials import iso
 from proxy.ledger.port import Action
@@ -127,6 +127,8 @@ def _nothing(action: Action) -> str:
 def _unmeasured(action: Action) -> str:
     if action.upstream_status is None:
         return "no answer came, and the upstream may have acted"
+    if action.usage and not speaks_of(load_rates(action.rates), action.usage):
+        return "the price has no rate for what the answer states was used"
     if action.usage:
         return "the answer broke off before it stated all of its usage"
     return "the answer states no usage that can be read"

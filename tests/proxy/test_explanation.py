@@ -166,6 +166,8 @@ HELD = {"cost": 43_370_000, "reserved": 43_370_000, "unconfirmed": True, "usage"
          "$0.04337: charged at its reservation, because no answer came, and the upstream may have acted"),
         (HELD | {"usage": {"input_tokens": 9}}, "reservation",
          "$0.04337: charged at its reservation, because the answer broke off before it stated all of its usage"),
+        (HELD | {"usage": {"seconds": 9}}, "reservation",
+         "$0.04337: charged at its reservation, because the price has no rate for what the answer states was used"),
         # by an engine or a script that says nothing more
         (HELD | {"unconfirmed": False}, "reservation",
          "$0.04337: charged at its reservation, because the answer states no usage that can be read"),
