@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from json.decoder import JSONDecoder
 from typing import Any
 
 from proxy.metering.openai import OpenAITally
 from proxy.metering.reader import Account, StreamReader
 from proxy.metering.sources import Sources
 from proxy.metering.sse import LATE_LF, Event
-
-_OPTIONS = "stream_options"
-_DECODER = JSONDecoder()
+from proxy.rewriting import written
 
 
 def ask_for_usage(path: str, raw: bytes, body: Any) -> bytes | None:
@@ -22,35 +18,10 @@ def ask_for_usage(path: str, raw: bytes, body: Any) -> bytes | None:
     """
     if not path.endswith("/completions") or not isinstance(body, dict) or body.get("stream") is not True:
         return None
-    if _OPTIONS not in body:
-        at = raw.index(b"{") + 1
-        return raw[:at] + b'"stream_options":{"include_usage":true},' + raw[at:]
-    options = body[_OPTIONS]
-    if options is None:
-        options = {}
-    if not isinstance(options, dict) or options.get("include_usage") is True:
+    options = body.get("stream_options")
+    if options is not None and (not isinstance(options, dict) or options.get("include_usage") is True):
         return None
-    text = raw.decode("utf-8")
-    begin, end = _value_span(text, _OPTIONS)
-    return (text[:begin] + json.dumps({**options, "include_usage": True}) + text[end:]).encode()
-
-
-def _value_span(text: str, wanted: str) -> tuple[int, int]:
-    """Where the value of a key of the outermost object stands."""
-    at = text.index("{") + 1
-    while True:
-        key, at = _DECODER.raw_decode(text, _past_space(text, at))
-        begin = _past_space(text, _past_space(text, at) + 1)  # past the colon
-        _, at = _DECODER.raw_decode(text, begin)
-        if key == wanted:
-            return begin, at
-        at = _past_space(text, at) + 1  # past the comma
-
-
-def _past_space(text: str, at: int) -> int:
-    while text[at] in " \t\r\n":
-        at += 1
-    return at
+    return written(raw, [(("stream_options", "include_usage"), True)])
 
 
 class UsageStripper:

@@ -28,13 +28,13 @@ def ask(raw, path=CHAT):
         ),
         (
             b'{"p": 1.0, "stream_options" : {"include_usage": false, "other":false} , "stream":true,"n":1.10}',
-            b'{"p": 1.0, "stream_options" : {"include_usage": true, "other": false} , "stream":true,"n":1.10}',
+            b'{"p": 1.0, "stream_options" : {"include_usage": true, "other":false} , "stream":true,"n":1.10}',
         ),
-        (b'{"stream": true, "stream_options": null}', b'{"stream": true, "stream_options": {"include_usage": true}}'),
+        (b'{"stream": true, "stream_options": null}', b'{"stream": true, "stream_options": {"include_usage":true}}'),
         (
             b'{"messages":[{"stream_options":{}}],"user":"\\"stream_options\\"\xc3\xa9","stream":true,"stream\\u005foptions":{}}',
             b'{"messages":[{"stream_options":{}}],"user":"\\"stream_options\\"\xc3\xa9","stream":true,'
-            b'"stream\\u005foptions":{"include_usage": true}}',
+            b'"stream\\u005foptions":{"include_usage":true}}',
         ),
     ],
 )
