@@ -116,7 +116,11 @@ async def test_gone_and_the_upstream_endless_it_is_read_within_bounds(tmp_path: 
             await raw.send(post(PATH, STREAM))
             await raw.reader.readuntil(b"hi")
             raw.reset()
-        assert how(await line.ended()) == ("settled", RESERVED_STREAM, True, "failure")
+        action = await line.ended()
+        # It was asked for 100 tokens at most, and said more: what was seen is charged.
+        assert (action.ending, action.unconfirmed, action.outcome) == ("settled", True, "failure")
+        assert action.cost == action.usage["input_tokens"] * 1_000 + action.usage["output_tokens"] * 2_000
+        assert action.usage["output_tokens"] > 100
         async with asyncio.timeout(10):
             await line.upstream.lines[0].ended.wait()
 
