@@ -70,6 +70,7 @@ class Exchange:
         self._status: int | None = None  # the upstream's, once its answer began
         self._reader: UsageReader | None = None
         self._asked = False  # for usage that the client did not ask for
+        self._endless = False  # events of which none is metered, as MCP's standing stream
         self._sent_bytes = len(body or b"")
         self._received_bytes = 0
         self._ended = False
@@ -81,6 +82,7 @@ class Exchange:
                 if self._body is not None:
                     client.watch()
                 answer = await self._forward(receive, client)
+                client.drained = self._metered
                 client.watch()
                 try:
                     with self._sidecar.metrics.streaming():
@@ -98,6 +100,8 @@ class Exchange:
                 raise ConnectionAbortedError from error
             raise self._refused("upstream_failed", error) from error
         except TimeoutError:
+            if self._endless:
+                await self._end(complete=True)  # such a stream has no other end than that its client leaves it
             log.info("action %s: its client left, and the upstream was not read to its end", self._admission.action_id)
         finally:
             # Whatever went wrong above, cancellation included, a reservation is never left behind.
@@ -136,8 +140,8 @@ class Exchange:
     async def _relay(self, answer: UpstreamAnswer, client: Attendance, send: Send) -> None:
         """Stream the answer to the client as it comes, metering a copy; settle before its last byte is passed on."""
         self._status = answer.status
-        self._reader = self._open_reader(answer)
-        reader = self._reader
+        self._reader = reader = self._open_reader(answer)
+        self._endless = not self._metered and _header(answer, b"content-type").startswith("text/event-stream")
         stripper = UsageStripper(reader) if self._asked and isinstance(reader, StreamReader) else None
         left = -1 if stripper else _content_length(answer, self._incoming.method)
         if left == 0:
@@ -253,6 +257,7 @@ class Attendance:
 
     def __init__(self, receive: Receive, drains: Drains) -> None:
         self.gone = False
+        self.drained = True  # whether the rest of the call is waited for: until its answer begins, and to be metered
         self._receive = receive
         self._drains = drains
         self._bound = asyncio.timeout(None)
@@ -268,7 +273,7 @@ class Attendance:
             pass
         self.gone = True
         drains = self._drains
-        seconds = drains.seconds_max if drains.open < drains.at_once_max else 0.0
+        seconds = drains.seconds_max if self.drained and drains.open < drains.at_once_max else 0.0
         drains.open += 1
         self._bound.reschedule(asyncio.get_running_loop().time() + seconds)
 

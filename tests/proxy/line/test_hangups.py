@@ -199,6 +199,22 @@ async def test_gone_amid_a_body_that_is_priced_nothing_was_reserved(tmp_path: Pa
     assert line.upstream.lines == []
 
 
+@LEAVING
+@pytest.mark.parametrize(
+    ("kind", "outcome"), [(b"text/event-stream", "success"), (b"application/octet-stream", "failure")]
+)
+async def test_gone_from_an_answer_that_is_not_metered_nothing_is_waited_for(
+    tmp_path: Path, leave: str, kind: bytes, outcome: str
+) -> None:
+    """As an MCP client leaves the stream it held open: its charge is known, and its place among those in flight free."""
+    upstream = Held([SSE.replace(b"text/event-stream", kind), chunk(b"data: hi\n\n")], [])
+    async with governed(tmp_path, PATIENT, upstream) as line:
+        await left(line, upstream, request("GET", "/up/flat/x"), leave)
+        assert how(await line.ended()) == ("settled", 10_000_000, False, outcome)
+        await line.upstream.lines[0].gone()
+        await until(lambda: line.drains.open == 0)
+
+
 UPLOADS = {
     "with a length": post("/up/flat/x", b"x" * 1000)[:-5],
     "in chunks": request("POST", "/up/flat/x", b"Transfer-Encoding: chunked", *AS_WORKER) + chunk(b"x" * 995),
