@@ -206,7 +206,7 @@ async def test_gone_amid_a_body_that_is_priced_nothing_was_reserved(tmp_path: Pa
 async def test_gone_from_an_answer_that_is_not_metered_nothing_is_waited_for(
     tmp_path: Path, leave: str, kind: bytes, outcome: str
 ) -> None:
-    """As an MCP client leaves the stream it held open: its charge is known, and its place among those in flight free."""
+    """As an MCP client leaves its standing stream: the charge is known, and the place among calls in flight free."""
     upstream = Held([SSE.replace(b"text/event-stream", kind), chunk(b"data: hi\n\n")], [])
     async with governed(tmp_path, PATIENT, upstream) as line:
         await left(line, upstream, request("GET", "/up/flat/x"), leave)
