@@ -32,8 +32,8 @@ def bills_tokens(method: str, path: str) -> bool:
 def deferred(path: str, body: Any) -> str | None:
     """What the upstream will do and bill only after its answer, so that the answer can't tell its usage; else None.
 
-    ``body`` is the request's parsed JSON.
+    ``body`` is the request's parsed JSON. A background response that streams tells its usage at its end.
     """
     if isinstance(body, dict) and body.get("background") is True and path.endswith("/responses"):
-        return "a background response"
+        return None if body.get("stream") is True else "a background response"
     return next((work for end, work in _DEFERRED if end.search(path)), None)

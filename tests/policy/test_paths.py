@@ -29,6 +29,7 @@ def test_what_reads_or_counts_costs_no_tokens(method, path, bills):
     ("path", "body", "work"),
     [
         ("/v1/responses", {"background": True}, "a background response"),
+        ("/v1/responses", {"background": True, "stream": True}, None),
         ("/v1/responses", {"background": False}, None),
         ("/v1/responses", {"background": "true"}, None),
         ("/v1/chat/completions", {"background": True}, None),
