@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,49 +10,53 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, Final
 
+from policy import uploads
+from policy.ceilings import QUANTITY_MAX, choices, configs, generates, number, stated_ceiling
+from policy.hosted import hosted_uses, names_more
 from policy.media import Media, media
-from policy.model import Price, Rates
+from policy.model import Price, Rate, Rates
 from policy.money import MAX_USD, NANO
 from policy.pricing import Quantity, charge, nano_at
-from policy.units import DIMENSIONS
+from policy.text import text_tokens, text_tokens_max
+from policy.units import DIMENSIONS, REQUEST
 
 _TOKEN_KINDS: Final = frozenset(kind for kind, its in DIMENSIONS.items() if its["family"] == "tokens")
+_TOKENS_AND_REQUESTS: Final = _TOKEN_KINDS | {REQUEST}
+_NANO_MAX: Final = MAX_USD * NANO
+
 _BYTES_PER_TOKEN: Final = 3
 _OVERHEAD_TOKENS: Final = 80  # what a provider wraps around the messages
-_TOOLS_TOKENS: Final = 700  # its instructions for calling tools; Anthropic's longest are 530
+_DEAR_OVERHEADS: Final = (("grok", 800), ("gpt-oss", 120))  # recorded: about 680 by xAI, 70 to 100 by gpt-oss's hosts
+_TOOLS_TOKENS: Final = 700  # instructions for calling tools; Claude's are up to 650, Llama's 600, DeepSeek's 320
+_KEY_TOKENS: Final = 4  # of JSON as it stands: a key, its quotes, colon and comma
+# OpenAI's models and Gemini are told of tools as declarations, with few words of their own and none of JSON's.
+_LEAN: Final = re.compile(r"(?:^|[/.-])(?:gpt-|chatgpt-|o[134]\b|gemini-)")
+_LEAN_KEY_TOKENS: Final = 2
+# The bounds of the same, for `cap_output`: what no request in any known format has gone beyond.
+_OVERHEAD_TOKENS_MAX: Final = 400
+_KEY_TOKENS_MAX: Final = 12  # with the tags around it that Claude reads arguments in
+
 _OUTPUT_TOKENS: Final = 4096
+# What a search, a stored conversation or a file by its address brings in, as the rule doesn't say: recorded calls
+# with two searches had 22,000 to 44,000, others under 20,000.
+_UNSEEN_TOKENS: Final = 20_000
 # The largest picture is 4,784 tokens by Anthropic's documentation, 2,240 by Gemini's, about 3,800 by OpenAI's.
 _IMAGE_TOKENS: Final = 5_000
 _DEAR_IMAGES: Final = (("gpt-4o-mini", 48_169),)  # 2,833 + 8 tiles × 5,667, by OpenAI's table
-# No request means more, and every sum stays within 64 bits.
-_QUANTITY_MAX: Final = 10**18
-_NANO_MAX: Final = MAX_USD * NANO
 
-# By the end of the path: the fields that state a ceiling of output. None: nothing is generated.
-_CEILINGS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...] | None], ...]] = (
-    (("/embeddings", "/moderations", "/count_tokens", ":embedContent", ":batchEmbedContents", ":countTokens"), None),
-    (("/chat/completions",), ("max_completion_tokens", "max_tokens")),
-    (("/completions", "/messages"), ("max_tokens",)),
-    (("/responses",), ("max_output_tokens",)),
-    ((":generateContent", ":streamGenerateContent"), ("maxOutputTokens", "max_output_tokens")),
-    (("/converse", "/converse-stream"), ("maxTokens",)),
-)
-_ANY_CEILING: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens")
-_CONFIGS: Final = ("generationConfig", "generation_config", "inferenceConfig")
-
-# Tools that run on the caller's side: what they bring in comes with a later request. Others run at the provider.
-_OWN_TOOLS: Final = ("function", "custom", "bash_", "text_editor_", "computer", "memory_", "local_shell", "apply_patch")
-_STORED: Final = ("previous_response_id", "conversation", "cachedContent", "cached_content", "mcp_servers", "container")
 _CACHED_ON_DEMAND: Final = ("/messages", "/converse", "/converse-stream", "/invoke", "/invoke-with-response-stream")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """``body`` is the parsed JSON, None where it isn't JSON or wasn't read; ``body_bytes`` its size as sent."""
+    """``body`` is the parsed JSON, or a form's text fields; None where it is neither or wasn't read. ``body_bytes`` is
+    its size as sent, without ``file_bytes`` of files that a form uploads.
+    """
 
     path: str
     body: Any
     body_bytes: int
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +70,99 @@ class Estimate:
 def estimate(price: Price, rates: Rates, request: RequestFacts) -> Estimate:
     """The most that the call is taken to cost: its input at the dearest rate that can apply, and its output's ceiling.
 
-    Never raises on what a request states; a ceiling that isn't a positive number counts as not stated.
+    The input is bounded, not estimated, by a rule with `cap_output`. Never raises on what a request states; a ceiling
+    that isn't a positive number counts as not stated.
     """
+    usage = estimate_input(price, rates, request)
+    if "input_tokens" in usage and generates(request.path):
+        body = _object(request)
+        tokens = uploads.output_tokens(request.path, body)
+        if tokens is None or "output_tokens" in price.estimate:
+            tokens = stated_ceiling(request.path, body) or unstated_ceiling(price)
+        usage.update(output(rates, request, tokens, usage["input_tokens"]))
+    return priced(rates, usage)
+
+
+def estimate_input(price: Price, rates: Rates, request: RequestFacts) -> dict[str, Quantity]:
+    """The usage but for its output."""
     stated = {unit: _quantity(amount) for unit, amount in price.estimate.items()}
     usage: dict[str, Quantity] = {"request": 1}
     usage.update((unit, amount) for unit, amount in stated.items() if unit not in ("input_tokens", "output_tokens"))
-    body = request.body if isinstance(request.body, dict) else {}
+    body = _object(request)
     usage.update(_read_from(price, body))
-    for rate in rates:
-        if rate.usage == "input_characters":
-            usage.setdefault(rate.usage, request.body_bytes)
-    if any(rate.usage in _TOKEN_KINDS for rate in rates):
-        usage.update(_input(rates, request, body, stated.get("input_tokens", 0)))
-        unstated = stated.get("output_tokens", _OUTPUT_TOKENS)
-        usage.update(_output(rates, request.path, body, unstated, usage["input_tokens"]))
+    models = _models(request.path, body)
+    units = {rate.usage for rate in rates}
+    if not units <= _TOKENS_AND_REQUESTS:
+        known = uploads.units(request.path, body, request.body_bytes, request.file_bytes) | hosted_uses(body, models)
+        for unit in units & known.keys():
+            usage.setdefault(unit, known[unit])
+    if not units.isdisjoint(_TOKEN_KINDS):
+        usage.update(_input(price, rates, request, body, models))
+    return usage
+
+
+def priced(rates: Rates, usage: dict[str, Quantity]) -> Estimate:
     return Estimate(usage, min(charge(rates, usage), _NANO_MAX))
 
 
-def _input(rates: Rates, request: RequestFacts, body: dict[str, Any], unseen: Quantity) -> dict[str, Quantity]:
-    """Tokens of the input, all at the dearest kind; ``unseen`` are the rule's, for what the request only names."""
-    found = media(body)
-    text_bytes = max(0, request.body_bytes - found.blob_bytes)
-    tokens = -(-text_bytes // _BYTES_PER_TOKEN) + _OVERHEAD_TOKENS
-    if any(body.get(key) for key in ("tools", "functions", "toolConfig")):
-        tokens += _TOOLS_TOKENS
-    images = found.images * _image_tokens(body)
-    tokens += images + found.sound_tokens + found.file_tokens
-    if found.stored or request.body is None or _names_more(body):
-        tokens += ceil(unseen)
+def unstated_ceiling(price: Price) -> int:
+    """The ceiling where a request states none."""
+    return ceil(_quantity(price.estimate.get("output_tokens", Fraction(_OUTPUT_TOKENS))))
+
+
+def _object(request: RequestFacts) -> dict[str, Any]:
+    return request.body if isinstance(request.body, dict) else {}
+
+
+def _input(price: Price, rates: Rates, request: RequestFacts, body: dict[str, Any], models: str) -> dict[str, Quantity]:
+    """Tokens of the input, all at the dearest kind; the rule states them for what the request only names."""
+    found = media(request.body)
+    tokens = _text(price, request, body, found, models)
+    images = found.images * next((dear for name, dear in _DEAR_IMAGES if name in models), _IMAGE_TOKENS)
+    images += uploads.image_tokens(request.path, request.file_bytes)
+    sound = found.sound_tokens + uploads.sound_tokens(request.path, request.file_bytes)
+    tokens += images + sound + found.file_tokens
+    named = found.stored or names_more(body, models)
+    if named or request.body is None:
+        tokens += ceil(_quantity(price.estimate.get("input_tokens", Fraction(_UNSEEN_TOKENS if named else 0))))
     usage: dict[str, Quantity] = {"input_tokens": tokens}
-    usage[_dearest(rates, _writes(request.path, found), "input_tokens", tokens)] = tokens
-    parts = (("input_image_tokens", images), ("input_audio_tokens", found.sound_tokens))
+    kind = _dearest(rates, _writes(request.path, found), "input_tokens", tokens)
+    usage[kind.usage if kind else "input_tokens"] = tokens
+    parts = (("input_image_tokens", images), ("input_audio_tokens", sound))
     usage.update((kind, count) for kind, count in parts if count)
     return usage
+
+
+def _text(price: Price, request: RequestFacts, body: dict[str, Any], found: Media, models: str) -> int:
+    """Tokens of what is text, and of what the provider wraps around it."""
+    if request.body is None:
+        return -(-request.body_bytes // _BYTES_PER_TOKEN) + _OVERHEAD_TOKENS
+    text = "".join(found.texts)
+    tools = _TOOLS_TOKENS if _has_tools(body) else 0
+    overhead = next((dear for name, dear in _DEAR_OVERHEADS if name in models), _OVERHEAD_TOKENS)
+    if price.cap_output:
+        tokens = text_tokens_max(text) + found.digits + found.opaque + found.keys * _KEY_TOKENS_MAX
+        return tokens + tools + max(overhead, _OVERHEAD_TOKENS_MAX)
+    lean = _LEAN.search(models) is not None and "models" not in body
+    tokens = text_tokens(text) + found.digits + -(-found.opaque // _BYTES_PER_TOKEN)
+    if lean:
+        return tokens + overhead + found.keys * _LEAN_KEY_TOKENS
+    return tokens + overhead + found.keys * _KEY_TOKENS + tools
+
+
+def _has_tools(body: dict[str, Any]) -> bool:
+    """Whether tools are named; a schema for the answer is one to models that know only tools."""
+    if body.get("tools") or body.get("functions") or body.get("toolConfig"):
+        return True
+    wanted = body.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+
+
+def _models(path: str, body: dict[str, Any]) -> str:
+    """The names of the models that may serve; the path, where the body has none."""
+    fallbacks = body.get("models")
+    names = [body.get("model"), *(fallbacks if isinstance(fallbacks, list) else ())]
+    return " ".join(name for name in names if isinstance(name, str)) or path
 
 
 def _writes(path: str, found: Media) -> tuple[str, ...]:
@@ -109,71 +174,40 @@ def _writes(path: str, found: Media) -> tuple[str, ...]:
     return ()
 
 
-def _output(
-    rates: Rates, path: str, body: dict[str, Any], unstated: Quantity, input_tokens: Quantity
-) -> dict[str, Quantity]:
-    fields = next((fields for ends, fields in _CEILINGS if path.endswith(ends)), _ANY_CEILING)
-    if fields is None:
-        return {}
-    configs = [body, *(body[key] for key in _CONFIGS if isinstance(body.get(key), dict))]
-    ceilings = [ceiling for config in configs for name in fields if (ceiling := _positive(config.get(name)))]
-    tokens = min(max(ceilings, default=ceil(unstated)) * _choices(path, configs), _QUANTITY_MAX)
+def output(rates: Rates, request: RequestFacts, ceiling: int, input_tokens: Quantity) -> dict[str, Quantity]:
+    """The usage of as many answers as are asked for, each of so many tokens, at the dearest kind."""
+    tokens = min(ceiling * choices(request.path, _object(request)), QUANTITY_MAX)
+    rate = output_rate(rates, request, input_tokens)
+    return {"output_tokens": tokens, rate.usage if rate else "output_tokens": tokens}
+
+
+def output_rate(rates: Rates, request: RequestFacts, input_tokens: Quantity) -> Rate | None:
+    """The dearest rate of what the answer may be made of; None where output has no rate."""
     kinds = ["output_text_tokens", "output_reasoning_tokens", "output_citation_tokens"]
-    modalities = _modalities(configs)
-    if "audio" in modalities or path.endswith("/audio/speech"):
+    modalities = _modalities(_object(request))
+    if "audio" in modalities or request.path.endswith("/audio/speech"):
         kinds.append("output_audio_tokens")
     if not modalities or "image" in modalities:
         kinds.append("output_image_tokens")
-    return {"output_tokens": tokens, _dearest(rates, kinds, "output_tokens", input_tokens): tokens}
+    return _dearest(rates, kinds, "output_tokens", input_tokens)
 
 
-def _choices(path: str, configs: list[dict[str, Any]]) -> int:
-    """How many answers are asked for: each may be as long as the ceiling."""
-    counts = (_positive(config.get(name)) for config in configs for name in ("n", "best_of", "candidateCount"))
-    choices = max((count for count in counts if count), default=1)
-    prompts = configs[0].get("prompt")
-    if path.endswith("/completions") and isinstance(prompts, list) and not isinstance(next(iter(prompts), 0), int):
-        choices *= max(1, len(prompts))
-    return choices
-
-
-def _modalities(configs: list[dict[str, Any]]) -> set[str]:
+def _modalities(body: dict[str, Any]) -> set[str]:
     """What the answer is asked to be made of (``audio``, ``image``, ``text``); empty where it isn't said."""
-    stated = [config.get(key) for config in configs for key in ("modalities", "responseModalities")]
+    stated = [config.get(key) for config in configs(body) for key in ("modalities", "responseModalities")]
     return {item.lower() for items in stated if isinstance(items, list) for item in items if isinstance(item, str)}
 
 
-def _dearest(rates: Rates, kinds: tuple[str, ...] | list[str], base: str, tokens: Quantity) -> str:
-    """The kind, of those that can apply, whose tokens cost most in a call of so many input tokens."""
-    dearest, highest, per = base, -1, 1
+def _dearest(rates: Rates, kinds: tuple[str, ...] | list[str], base: str, tokens: Quantity) -> Rate | None:
+    """The rate, of those of kinds that can apply, by which tokens cost most in a call of so many input tokens."""
+    dearest: Rate | None = None
+    highest, per = 0, 1
     for rate in rates:
         if rate.usage == base or rate.usage in kinds:
             nano = nano_at(rate, tokens)
-            if nano * per > highest * rate.per:
-                dearest, highest, per = rate.usage, nano, rate.per
+            if dearest is None or nano * per > highest * rate.per:
+                dearest, highest, per = rate, nano, rate.per
     return dearest
-
-
-def _names_more(body: dict[str, Any]) -> bool:
-    """Whether the input will hold what isn't in the body: a stored conversation, or what a hosted tool brings in."""
-    if any(body.get(key) for key in (*_STORED, "web_search_options")) or isinstance(body.get("prompt"), dict):
-        return True
-    tools = body.get("tools")
-    return isinstance(tools, list) and any(isinstance(tool, dict) and _hosted(tool) for tool in tools)
-
-
-def _hosted(tool: dict[str, Any]) -> bool:
-    kind = tool.get("type")
-    if isinstance(kind, str):
-        return not kind.startswith(_OWN_TOOLS)
-    if "name" in tool or "function" in tool:
-        return False
-    return bool(tool.keys() - {"functionDeclarations", "function_declarations"})  # Gemini: {"googleSearch": {}}
-
-
-def _image_tokens(body: dict[str, Any]) -> int:
-    model = body.get("model")
-    return next((tokens for name, tokens in _DEAR_IMAGES if isinstance(model, str) and name in model), _IMAGE_TOKENS)
 
 
 def _read_from(price: Price, body: dict[str, Any]) -> dict[str, Quantity]:
@@ -184,25 +218,9 @@ def _read_from(price: Price, body: dict[str, Any]) -> dict[str, Quantity]:
             value: Any = body
             for name in source.path.split("."):
                 value = value.get(name) if isinstance(value, dict) else None
-            if (quantity := _number(value)) is not None:
+            if (quantity := number(value)) is not None:
                 found[source.unit] = quantity
     return found
-
-
-def _positive(value: Any) -> int | None:
-    number = _number(value)
-    return ceil(number) if number else None
-
-
-def _number(value: Any) -> Quantity | None:
-    """A number of zero or more, as JSON or as digits in a string (lenient upstreams take them), clamped; else None."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value[:40])
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not value >= 0:
-        return None
-    if value >= _QUANTITY_MAX:
-        return _QUANTITY_MAX
-    return value if isinstance(value, int) else Decimal(str(value))
 
 
 def _quantity(stated: Fraction) -> Quantity:

@@ -1,12 +1,34 @@
-"""What a request's content holds beside text: pictures, sound, files, marks of caching. Their base64 isn't text."""
+"""What a request holds for a model to read: text, pictures, sound, files, marks of caching. Base64 isn't text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
-# Where the dialects keep content. Anything elsewhere is counted as text, which base64 never undercuts.
-_CONTENT: Final = ("messages", "input", "contents", "system", "systemInstruction", "system_instruction", "prompt")
+from policy.ceilings import CONFIGS, NAMES
+
+# Where the dialects keep content. Anything elsewhere is text, which base64 never undercuts.
+_CONTENT: Final = frozenset(
+    ("messages", "input", "contents", "system", "systemInstruction", "system_instruction", "prompt")
+)
+_PROMPTS: Final = ("prompt", "input")  # that may be written as token ids
+# Parameters, which no model reads.
+_UNREAD: Final = NAMES | {
+    "model", "models", "metadata", "labels", "logit_bias", "user", "safety_identifier", "prompt_cache_key", "include",
+    "stream_options", "service_tier", "safetySettings", "safety_settings", "provider",
+}  # fmt: skip
+# Keys that a provider's own words of a few tokens stand for, or that JSON Schema has; any other is text too.
+_PROTOCOL: Final = frozenset((
+    "role", "content", "type", "text", "parts", "name", "id", "status", "function", "functions", "description",
+    "parameters", "properties", "required", "additionalProperties", "items", "enum", "strict", "default", "title",
+    "format", "anyOf", "$ref", "$defs", "input_schema", "inputSchema", "json", "json_schema", "schema", "toolSpec",
+    "parametersJsonSchema", "parameters_json_schema", "functionDeclarations", "function_declarations", "tool_calls",
+    "tool_call_id", "call_id", "arguments", "input", "output", "toolUse", "toolResult", "toolUseId", "tool_use_id",
+    "functionCall", "functionResponse", "function_call", "function_response", "args", "response", "cache_control",
+    "cachePoint", "source", "media_type", "mimeType", "mime_type", "data", "image_url", "url", "detail", "summary",
+    "encrypted_content", "signature", "thoughtSignature", "thought_signature", "annotations", "tools",
+))  # fmt: skip
 
 # A part by its `type` (OpenAI, Anthropic, Mistral) or by the key it stands under (Bedrock).
 _KINDS: Final = {
@@ -41,22 +63,34 @@ _BLOB_KEYS: Final = frozenset(
     )
 )
 _STORED_KEYS: Final = frozenset(("file_id", "fileUri", "file_uri"))
-_CACHE_MARKS: Final = ("cache_control", "cachePoint")
+_ARGUMENTS: Final = frozenset(("input", "args", "json", "response"))  # of a tool, in a message: no parts are below
+_CACHE_MARKS: Final = frozenset(("cache_control", "cachePoint"))
+# What a provider made and checks: reasoning in its cipher, and ids. Its characters stand for fewer than text's.
+_OPAQUE: Final = frozenset((
+    "encrypted_content", "signature", "thoughtSignature", "thought_signature", "id", "call_id", "tool_call_id",
+    "tool_use_id", "toolUseId",
+))  # fmt: skip
 
-# 32 tokens a second is Gemini's rate of sound (OpenAI's is 10); speech is seldom under 26 kbit/s, 3,200 bytes a second.
-_SOUND_BYTES_PER_TOKEN: Final = 100
+# Speech is seldom under 26 kbit/s; 32 tokens a second is Gemini's rate of sound (OpenAI's is 10).
+SOUND_BYTES_PER_SECOND: Final = 3_200
+SOUND_BYTES_PER_TOKEN: Final = 100
 # Anthropic's "1,500 to 3,000 tokens a page" of a PDF, beside the page as a picture; a file is at least one page.
 _PAGE_TOKENS: Final = 5_000
 
 
 @dataclass(slots=True)
 class Media:
-    """``blob_bytes`` of the body are base64. Tokens of sound (video too) and files; ``images`` are a count.
+    """``texts`` are all strings that a model may read, and the keys that are no protocol's; ``keys`` counts all keys,
+    ``digits`` those of numbers, ``opaque`` the characters of what only the provider can read. Tokens of sound (video
+    too) and files; ``images`` are a count.
 
     ``stored``: a part names what only the provider holds. ``cached`` is the longest cache_ttl asked for.
     """
 
-    blob_bytes: int = 0
+    texts: list[str] = field(default_factory=list)
+    keys: int = 0
+    digits: int = 0
+    opaque: int = 0
     images: int = 0
     sound_tokens: int = 0
     file_tokens: int = 0
@@ -64,53 +98,105 @@ class Media:
     cached: str | None = None
 
 
-def media(body: dict[str, Any]) -> Media:
-    """One walk over the content of a parsed request, in any dialect; whatever is not understood is left to be text."""
+def media(body: Any) -> Media:
+    """One walk over a parsed request, in any dialect; whatever is not understood is left to be text."""
     found = Media()
-    nodes: list[tuple[Any, str]] = [(body[key], "") for key in _CONTENT if isinstance(body.get(key), (dict, list))]
-    tools = body.get("tools")
-    _mark_cached(body, found)
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict):
-            _mark_cached(tool, found)
+    nodes: list[tuple[Any, str | None]] = []  # with the kind of part they belong to; None: there are no parts
+    if isinstance(body, dict):
+        for key, value in body.items():
+            _open(key, value, found, nodes)
+    else:
+        nodes.append(([body], None))
     while nodes:
         node, kind = nodes.pop()
         if isinstance(node, list):
-            nodes.extend((item, kind) for item in node if isinstance(item, (dict, list)))
+            _read_items(node, kind, found, nodes)
         else:
-            _mark_cached(node, found)
-            _visit(node, kind, found, nodes)
+            _read_object(node, kind, found, nodes)
     return found
 
 
-def _visit(node: dict[str, Any], outer: str, found: Media, nodes: list[tuple[Any, str]]) -> None:
-    kind = _kind(node, outer)
-    if kind == "image" != outer:
-        found.images += 1
+def _open(key: str, value: Any, found: Media, nodes: list[tuple[Any, str | None]]) -> None:
+    """A field of the outermost object: a parameter, unless it is text or holds some."""
+    if key in CONFIGS:
+        items = value.items() if isinstance(value, dict) else ()
+        held = [item for name, item in items if name not in _UNREAD and isinstance(item, (dict, list))]
+        nodes.extend((item, None) for item in held)
+    elif key in _UNREAD:
+        return
+    elif isinstance(value, str):
+        found.texts.append(value)
+    elif key in _PROMPTS and isinstance(value, list) and _are_tokens(value):
+        found.digits += sum(len(ids) if isinstance(ids, list) else 1 for ids in value)
+    elif isinstance(value, (dict, list)):
+        if key in _CACHE_MARKS:
+            _mark_cached(value, found)
+        nodes.append((value, "" if key in _CONTENT else None))
+
+
+def _are_tokens(items: list[Any]) -> bool:
+    """Whether it is a prompt as token ids, or a list of those: each counts once."""
+    return all(type(item) is int or (isinstance(item, list) and all(type(id) is int for id in item)) for item in items)
+
+
+def _read_items(node: list[Any], kind: str | None, found: Media, nodes: list[tuple[Any, str | None]]) -> None:
+    for item in node:
+        if isinstance(item, str):
+            found.texts.append(item)
+        elif isinstance(item, (dict, list)):
+            nodes.append((item, kind))
+        else:
+            found.digits += _digits(item)
+
+
+def _read_object(node: dict[str, Any], outer: str | None, found: Media, nodes: list[tuple[Any, str | None]]) -> None:
+    kind = outer
+    if outer is not None:
+        kind = _kind(node, outer)
+        if kind == "image" != outer:
+            found.images += 1
+    found.keys += len(node)
     for key, value in node.items():
+        if key not in _PROTOCOL:
+            found.texts.append(key)
         if isinstance(value, str):
-            if key in _STORED_KEYS:
-                found.stored = True
-            elif key in _BLOB_KEYS:
-                _blob(value, kind, found)
+            if not (kind is not None and _is_held(key, value, kind, found)):
+                found.texts.append(value)
         elif isinstance(value, list):
             nodes.append((value, kind))
         elif isinstance(value, dict):
-            inner = _KINDS.get(key, kind)
+            inner = None if kind is None or key in _ARGUMENTS else _KINDS.get(key, kind)
             if inner == "image" != kind:
                 found.images += 1
+            if key in _CACHE_MARKS:
+                _mark_cached(value, found)
             nodes.append((value, inner))
+        else:
+            found.digits += _digits(value)
+
+
+def _is_held(key: str, value: str, kind: str, found: Media) -> bool:
+    """Whether a string in the content is no text; what it stands for is counted."""
+    if key in _STORED_KEYS:
+        found.stored = True
+        return True
+    if key in _OPAQUE and value.isascii():
+        found.opaque += len(value)
+        return True
+    return key in _BLOB_KEYS and _blob(value, kind, found)
 
 
 def _kind(node: dict[str, Any], outer: str) -> str:
+    stated = node.get("type")
+    if stated == "text":
+        return ""
     for key in _MIME_KEYS:
         if isinstance(mime := node.get(key), str):
             return _MIME_KINDS.get(mime.partition("/")[0].lower(), outer)
-    stated = node.get("type")
     return _KINDS.get(stated, outer) if isinstance(stated, str) else outer
 
 
-def _blob(value: str, kind: str, found: Media) -> None:
+def _blob(value: str, kind: str, found: Media) -> bool:
     if value.startswith("data:"):
         named = _MIME_KINDS.get(value[5:32].partition("/")[0].lower(), kind)
         if named == "image" != kind:
@@ -118,17 +204,25 @@ def _blob(value: str, kind: str, found: Media) -> None:
         kind = named
     elif value.startswith(("http://", "https://", "gs://", "s3://")):
         found.stored = found.stored or kind in ("sound", "file")
-        return
+        return kind in ("image", "sound", "file")
     if not kind or " " in value or not value.isascii():
-        return  # text, under a name that a blob might have
-    found.blob_bytes += len(value)
+        return False  # text, under a name that a blob might have
     if kind == "sound":
-        found.sound_tokens += len(value) * 3 // 4 // _SOUND_BYTES_PER_TOKEN + 1
+        found.sound_tokens += len(value) * 3 // 4 // SOUND_BYTES_PER_TOKEN + 1
     elif kind == "file":
         found.file_tokens += max(_PAGE_TOKENS, len(value) // 4 + 1)  # its bytes / 3, as for text
+    return True
 
 
-def _mark_cached(node: dict[str, Any], found: Media) -> None:
-    for key in _CACHE_MARKS:
-        if isinstance(mark := node.get(key), dict):
-            found.cached = "1h" if "1h" in (mark.get("ttl"), found.cached) else "5m"
+def _digits(value: Any) -> int:
+    """At least as many as a number is written with; true, false and null are part of their key's tokens."""
+    if isinstance(value, (Decimal, float)):
+        return len(str(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value.bit_length() // 3 + 1
+    return 0
+
+
+def _mark_cached(mark: Any, found: Media) -> None:
+    if isinstance(mark, dict):
+        found.cached = "1h" if "1h" in (mark.get("ttl"), found.cached) else "5m"

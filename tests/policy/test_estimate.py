@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from fractions import Fraction
 
@@ -51,21 +52,84 @@ def outputs(body: object, path: str = CHAT, **stated: int) -> int:
 
 
 def test_text_by_its_bytes_and_output_by_its_ceiling_to_the_nano_dollar():
-    # 301 bytes / 3, up: 101, + 80 = 181 tokens × 2,500; 50 × 10,000
-    found = of({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}, size=301)
-    assert found == Estimate({"request": 1, "input_tokens": 181, "output_tokens": 50}, 952_500)
+    # 4 + 297 bytes / 3, up: 101, + 2 keys × 4 + 80 = 189 tokens × 2,500; 50 × 10,000
+    found = of({"messages": [{"role": "user", "content": "ab " * 99}], "max_tokens": 50})
+    assert found == Estimate({"request": 1, "input_tokens": 189, "output_tokens": 50}, 972_500)
+
+
+def test_what_is_no_json_is_taken_by_its_size():
+    assert inputs(None, size=301) == 101 + 80
+
+
+# body, tokens of its texts and keys
+TOOLED = [
+    ({"tools": [TOOL]}, 4 * 4 + 3),
+    ({"functions": [{"name": "f"}]}, 4 + 1),
+    ({"toolConfig": {"tools": [{"toolSpec": {"name": "f"}}]}}, 3 * 4 + 1),
+    ({"response_format": {"type": "json_schema"}}, 4 + 5),
+]
+
+
+@pytest.mark.parametrize(("body", "tokens"), TOOLED)
+def test_named_tools_bring_their_instructions(body, tokens):
+    assert inputs(body) == tokens + 80 + 700
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "openai/gpt-5", "openai.gpt-5.5", "o3-mini", "google/gemini-2.5-pro"])
+def test_openais_models_and_geminis_are_told_of_tools_in_few_words(model):
+    assert inputs({"model": model, "tools": [TOOL]}) == 4 * 2 + 3 + 80
+    assert inputs({"tools": [TOOL]}, f"/v1beta/models/{model}:generateContent") == 4 * 2 + 3 + 80
+    assert inputs({"model": model, "models": ["claude"], "tools": [TOOL]}) == 4 * 4 + 3 + 80 + 700
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"), [("x-ai/grok-4", 800), ("openai/gpt-oss-120b", 120), ("o3bot", 80), ("claude", 80)]
+)
+def test_what_a_provider_wraps_around_the_messages(model, tokens):
+    assert inputs({"model": model}) == tokens
+    assert inputs({"model": "m", "models": [model]}) == tokens
+
+
+def test_no_tools_bring_none():
+    assert inputs({"tools": [], "toolConfig": None, "response_format": {"type": "text"}}) == 80 + 4 + 2
 
 
 @pytest.mark.parametrize(
     "body",
-    [{"tools": [TOOL]}, {"functions": [{"name": "f"}]}, {"toolConfig": {"tools": [{"toolSpec": {"name": "f"}}]}}],
+    [
+        {"metadata": {"user": "x" * 300}, "user": "x" * 300, "logit_bias": {"50256": -100}, "temperature": 0.5},
+        {"generationConfig": {"temperature": 1, "maxOutputTokens": "x" * 300}},
+        {"max_tokens": ["x" * 300], "stream_options": {"include_usage": True}},
+    ],
 )
-def test_named_tools_bring_their_instructions(body):
-    assert inputs(body) == 100 + 80 + 700
+def test_parameters_are_not_read_by_a_model(body):
+    assert inputs(body) == 80
 
 
-def test_no_tools_bring_none():
-    assert inputs({"tools": [], "toolConfig": None}) == 180
+def test_a_schema_among_the_parameters_is():
+    assert inputs({"generationConfig": {"responseSchema": {"description": "x" * 300}}}) == 80 + 100 + 4
+
+
+def test_escapes_count_as_what_they_stand_for():
+    told = json.dumps({"input": "你好" * 100})
+    assert len(told) > 1200
+    assert inputs(json.loads(told), RESPONSES, size=len(told)) == 80 + 2 * 200
+
+
+def test_token_ids_are_tokens():
+    assert inputs({"input": [[1, 50256], [3]]}, "/v1/embeddings") == 80 + 3
+    assert inputs({"prompt": [1, 50256, 3]}, "/v1/completions") == 80 + 3
+    assert inputs({"prompt": [1, 50256, 3, "x"]}, "/v1/completions") > 80 + 3 + 5
+
+
+def test_reasoning_in_its_providers_cipher_is_less_than_text():
+    item = {"type": "reasoning", "encrypted_content": "Ab+1" * 75}
+    assert inputs({"input": [item]}, RESPONSES) == 80 + 100 + 2 * 4 + 3
+
+
+@pytest.mark.parametrize("body", [{"messages": ["a" * 300]}, {"system": "a" * 300}, ["a" * 300], "a" * 300])
+def test_text_is_read_wherever_it_stands(body):
+    assert inputs(body) == 80 + 100
 
 
 # path, body, ceiling
@@ -89,10 +153,17 @@ CEILINGS = [
     (MESSAGES, {"max_tokens": 64_000, "thinking": {"type": "enabled", "budget_tokens": 32_000}}, 64_000),
     ("/v1beta/models/gemini-2.5-flash:generateContent", {"generationConfig": {"maxOutputTokens": 10}}, 10),
     ("/v1/models/g:streamGenerateContent", {"generation_config": {"max_output_tokens": 10, "candidateCount": 2}}, 20),
-    ("/v1/models/g:generateContent", {"maxOutputTokens": 10, "generationConfig": {"maxOutputTokens": 20}}, 20),
+    ("/v1/models/g:generateContent", {"maxOutputTokens": 10}, 4096),  # not its place: refused
+    ("/v1/models/g:generateContent", {"generationConfig": None, "generation_config": {"maxOutputTokens": 20}}, 20),
     ("/model/anthropic.claude/converse", {"inferenceConfig": {"maxTokens": 10}}, 10),
     ("/model/anthropic.claude/converse-stream", {"inferenceConfig": {"maxTokens": 10}}, 10),
     ("/model/anthropic.claude/invoke", {"max_tokens": 10}, 10),
+    ("/model/amazon.nova-lite/invoke", {"inferenceConfig": {"max_new_tokens": 10}}, 10),
+    ("/model/amazon.titan-text-lite/invoke", {"textGenerationConfig": {"maxTokenCount": 10}}, 10),
+    ("/model/meta.llama3/invoke-with-response-stream", {"max_gen_len": 10}, 10),
+    ("/model/arn:of-a-profile/invoke", {"max_gen_len": 10}, 10),
+    ("/v2/chat", {"max_tokens": 10}, 10),
+    ("/publishers/anthropic/models/claude:rawPredict", {"max_tokens": 10}, 10),
     ("/anything/else", {"max_tokens": 10, "max_output_tokens": 20}, 20),
     ("/anything/else", {}, 4096),
     ("/anything/else", [], 4096),
@@ -113,10 +184,13 @@ def test_the_ceiling_of_output_that_a_request_states(path, body, ceiling):
         "/v1/messages/count_tokens",
         "/v1beta/models/g:embedContent",
         "/v1beta/models/g:countTokens",
+        "/v2/embed",
+        "/v2/rerank",
+        "/model/amazon.titan-embed-text-v2/invoke",
     ],
 )
 def test_what_generates_nothing_has_no_output(path):
-    assert of({"input": "hi", "max_tokens": 10}, path).usage == {"request": 1, "input_tokens": 180}
+    assert of({"input": "hi", "max_tokens": 10}, path).usage == {"request": 1, "input_tokens": 81}
 
 
 def test_the_rule_says_what_is_not_stated():
@@ -171,29 +245,35 @@ def says(*parts: object) -> dict[str, object]:
 
 
 def test_a_picture_costs_its_tokens_and_not_its_base64():
-    body = says({"type": "image_url", "image_url": {"url": "data:image/png;base64," + blob(8978)}})
-    assert inputs(body, size=9300) == 180 + 5_000
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + blob(8978)}}
+    assert inputs(says(part)) == inputs(says({"type": "image_url", "image_url": {}})) + 4
 
 
 def test_pictures_by_address_are_counted_one_by_one():
-    parts = [{"type": "image_url", "image_url": {"url": f"https://example.com/{number}.png"}} for number in range(3)]
-    assert inputs(says(*parts)) == 180 + 3 * 5_000
-    assert inputs({"model": "gpt-4o-mini-2024-07-18", **says(*parts)}) == 180 + 3 * 48_169
+    def pictures(number, model="m"):
+        part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+        return inputs({"model": model, **says(*[part] * number)})
+
+    assert pictures(6) - pictures(3) == 3 * (5_000 + 3 * 4 + 1) + 8  # of a part three keys, and `image_url`
+    assert pictures(6, "gpt-4o-mini-2024-07-18") - pictures(3, "gpt-4o-mini") == 3 * (48_169 + 3 * 2 + 1) + 8
 
 
 def test_sound_costs_by_its_length():
     data = blob(400_000)  # 300,000 bytes, 100 for a token
     body = says({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
-    found = of(body, priced=rates(input_mtok="1", input_audio_mtok="8"), size=400_300)
+    found = of(body, priced=rates(input_mtok="1", input_audio_mtok="8"))
+    text = 80 + 6 * 4 + 9 + 2  # six keys; input_audio twice, user and wav
     assert found.usage["input_audio_tokens"] == 3001
-    assert found.usage["input_tokens"] == 180 + 3001
-    assert found.nano == 180 * 1000 + 3001 * 8000
+    assert found.usage["input_tokens"] == text + 3001
+    assert found.nano == text * 1000 + 3001 * 8000
 
 
 def test_a_file_costs_its_bytes_as_text():
     # 80,000 of base64 are 60,000 bytes, a third of that and 1 over
-    part = {"type": "document", "source": {"media_type": "application/pdf", "data": blob(80_000)}}
-    assert inputs(says(part), size=80_300) == 180 + 20_001
+    def document(size):
+        return says({"type": "document", "source": {"media_type": "application/pdf", "data": blob(size)}})
+
+    assert inputs(document(80_000)) - inputs(document(40_000)) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -217,7 +297,7 @@ def test_a_file_costs_its_bytes_as_text():
 )
 def test_a_body_of_any_shape_is_at_least_text(odd):
     for path in (CHAT, RESPONSES, MESSAGES, "/x:generateContent", "/v1/completions"):
-        assert inputs(odd, path) >= 180
+        assert inputs(odd, path) >= 80
         assert outputs(odd, path) >= 4096
 
 
@@ -241,11 +321,20 @@ def test_a_body_of_any_shape_is_at_least_text(odd):
         ("/x:generateContent", {"tools": [{"functionDeclarations": [], "codeExecution": {}}]}),
         ("/x:generateContent", {"cachedContent": "cachedContents/1"}),
         ("/x:generateContent", {"contents": [{"parts": [{"fileData": {"mimeType": "audio/wav", "fileUri": "gs://b/a"}}]}]}),
-        ("/v1/audio/transcriptions", None),
+        ("/m/converse", {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}),
+        (CHAT, {"model": "groq/compound"}),
+        (CHAT, {"model": "sonar-pro"}),
+        (CHAT, {"model": "openai/gpt-5:online"}),
+        (CHAT, {"plugins": [{"id": "web"}]}),
     ],
 )  # fmt: skip
 def test_what_the_request_only_names_is_the_rules_to_estimate(path, body):
-    assert inputs(body, path, input_tokens=20_000) == inputs(body, path) + 20_000
+    assert inputs(body, path, input_tokens=7) == inputs(body, path, input_tokens=0) + 7
+    assert inputs(body, path) == inputs(body, path, input_tokens=0) + 20_000
+
+
+def test_what_was_not_read_is_the_rules_to_estimate():
+    assert inputs(None, "/v1/audio/transcriptions", input_tokens=7) == inputs(None, "/v1/audio/transcriptions") + 7
 
 
 @pytest.mark.parametrize(
@@ -260,34 +349,30 @@ def test_what_the_request_only_names_is_the_rules_to_estimate(path, body):
     ],
 )
 def test_what_the_request_holds_itself_is_not(path, body):
-    assert inputs(body, path, input_tokens=20_000) == inputs(body, path)
+    assert inputs(body, path, input_tokens=7) == inputs(body, path) < 1_000
 
 
 EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
 HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 
 
-# 180 tokens of input at 3,000, 3,750 or 6,000; 10 of output at 15,000
+# The tokens of input at 3,000, 3,750 or 6,000; 10 of output at 15,000
 @pytest.mark.parametrize(
-    ("path", "body", "nano"),
+    ("path", "body", "rate"),
     [
-        (MESSAGES, {"max_tokens": 10}, 690_000),
-        (MESSAGES, {"max_tokens": 10, "system": [{"type": "text", "text": "x", **EPHEMERAL}]}, 825_000),
-        (MESSAGES, {"max_tokens": 10, **says({"type": "text", "text": "x", **EPHEMERAL})}, 825_000),
-        (MESSAGES, {"max_tokens": 10, **EPHEMERAL}, 825_000),
-        (MESSAGES, {"max_tokens": 10, "system": [EPHEMERAL, HOUR, EPHEMERAL]}, 1_230_000),
-        ("/m/converse", {"inferenceConfig": {"maxTokens": 10}}, 690_000),
-        ("/m/converse", {"inferenceConfig": {"maxTokens": 10}, "system": [{"cachePoint": {}}]}, 825_000),
-        (CHAT, {"max_tokens": 10}, 825_000),  # caches by itself, if it has a price for that
+        (MESSAGES, {"max_tokens": 10}, 3_000),
+        (MESSAGES, {"max_tokens": 10, "system": [{"type": "text", "text": "x", **EPHEMERAL}]}, 3_750),
+        (MESSAGES, {"max_tokens": 10, **says({"type": "text", "text": "x", **EPHEMERAL})}, 3_750),
+        (MESSAGES, {"max_tokens": 10, **EPHEMERAL}, 3_750),
+        (MESSAGES, {"max_tokens": 10, "system": [EPHEMERAL, HOUR, EPHEMERAL]}, 6_000),
+        (MESSAGES, {"max_tokens": 10, "tools": [{"name": "f", **EPHEMERAL}]}, 3_750),
+        ("/m/converse", {"inferenceConfig": {"maxTokens": 10}}, 3_000),
+        ("/m/converse", {"inferenceConfig": {"maxTokens": 10}, "system": [{"cachePoint": {}}]}, 3_750),
+        (CHAT, {"max_tokens": 10}, 3_750),  # caches by itself, if it has a price for that
     ],
 )  # fmt: skip
-def test_input_at_the_dearest_rate_that_can_apply(path, body, nano):
-    assert of(body, path, CACHED).nano == nano
-
-
-def test_tools_may_ask_for_caching():
-    # 180 + 700 tokens × 3,750 + 10 × 15,000
-    assert of({"max_tokens": 10, "tools": [{"name": "f", **EPHEMERAL}]}, MESSAGES, CACHED).nano == 3_450_000
+def test_input_at_the_dearest_rate_that_can_apply(path, body, rate):
+    assert of(body, path, CACHED).nano == inputs(body, path) * rate + 10 * 15_000
 
 
 def test_tiers_by_the_estimated_input():
@@ -295,8 +380,9 @@ def test_tiers_by_the_estimated_input():
         make_rate("input_mtok", Decimal(1), [(1000, Decimal(2))]),
         make_rate("output_mtok", Decimal(10), [(1000, Decimal(15))]),
     )
-    assert of({"max_tokens": 10}, priced=tiered, size=920 * 3).nano == 1000 * 1000 + 10 * 10_000
-    assert of({"max_tokens": 10}, priced=tiered, size=920 * 3 + 1).nano == 1001 * 2000 + 10 * 15_000
+    body = {"max_tokens": 10, "prompt": "a" * 920 * 3}
+    assert of(body, priced=tiered).nano == 1000 * 1000 + 10 * 10_000
+    assert of({**body, "system": "b"}, priced=tiered).nano == 1001 * 2000 + 10 * 15_000
 
 
 def test_the_dearest_output_is_told_in_the_tier_of_the_input():
@@ -304,8 +390,9 @@ def test_the_dearest_output_is_told_in_the_tier_of_the_input():
         make_rate("output_mtok", Decimal(10)),
         make_rate("output_reasoning_mtok", Decimal(5), [(100, Decimal(20))]),
     )
-    assert of({"max_tokens": 10}, priced=tiered, size=60).nano == 10 * 10_000  # 20 + 80 tokens: not above 100
-    assert of({"max_tokens": 10}, priced=tiered, size=61).nano == 10 * 20_000
+    body = {"max_tokens": 10, "prompt": "a" * 60}
+    assert of(body, priced=tiered).nano == 10 * 10_000  # 20 + 80 tokens: not above 100
+    assert of({**body, "system": "b"}, priced=tiered).nano == 10 * 20_000
 
 
 @pytest.mark.parametrize(
@@ -366,8 +453,10 @@ def test_own_units_read_from_the_answer_are_the_rules_to_estimate():
     assert estimate(rule, VIDEO, RequestFacts("/video", {"options": {"seconds": 1}}, 100)).usage["seconds"] == 60
 
 
-def test_characters_are_at_most_the_bytes():
-    assert of({"input": "hi"}, "/v1/audio/speech", rates(input_mchars="15")).nano == 300 * 15_000
+def test_characters_are_those_to_be_spoken_else_at_most_the_bytes():
+    assert of({"input": "hé"}, "/v1/audio/speech", rates(input_mchars="15")).nano == 2 * 15_000
+    assert of({"input": {"ssml": "hi"}}, "/v1/text:synthesize", rates(input_mchars="15")).nano == 300 * 15_000
+    assert of({"input": "hi"}, "/v1/audio/speech", rates(input_mchars="15"), input_characters=7).nano == 7 * 15_000
 
 
 def test_flat_and_free_rates_ask_nothing_of_the_body():
@@ -401,8 +490,9 @@ def test_no_body_raises_or_makes_an_estimate_small(body, path, size):
     assert found.usage["input_tokens"] >= 80
 
 
-@given(st.integers(1, 10**12), st.integers(1, 100), st.integers(0, 10**6), st.sampled_from([PLAIN, CACHED]))
-def test_an_estimate_covers_any_usage_within_its_ceilings(ceiling, choices, size, priced):
-    found = of({"max_tokens": ceiling, "n": choices}, size=size, priced=priced)
-    used = {"input_tokens": size // 3 + 80, "output_tokens": ceiling * choices}
+@given(st.integers(1, 10**12), st.integers(1, 100), st.text(), st.sampled_from([PLAIN, CACHED]))
+def test_an_estimate_covers_any_usage_within_its_ceilings(ceiling, choices, text, priced):
+    found = of({"max_tokens": ceiling, "n": choices, "prompt": text}, priced=priced)
+    used = {"input_tokens": found.usage["input_tokens"], "output_tokens": ceiling * choices}
+    assert found.usage["input_tokens"] >= len(text.encode("utf-8", "surrogatepass")) // 3
     assert charge(priced, used) <= found.nano or found.nano == MAX_USD * NANO

@@ -1,0 +1,139 @@
+"""Where a request states how many tokens its answer may have, in each API, and how many answers it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from math import ceil
+from typing import Any, Final
+
+from policy.pricing import Quantity
+
+Keys = tuple[str, ...]  # that lead to a value in the request's JSON
+Fields = tuple[Keys, ...]
+
+QUANTITY_MAX: Final = 10**18  # no request means more, and every sum stays within 64 bits
+
+# By the ends of a path, the fields of its API; the first is the one to write where none is stated.
+_CHAT: Final[Fields] = (("max_completion_tokens",), ("max_tokens",))
+_MAX_TOKENS: Final[Fields] = (("max_tokens",),)
+_CONVERSE: Final[Fields] = (("inferenceConfig", "maxTokens"),)
+_GEMINI: Final[Fields] = tuple(
+    (config, name)
+    for config in ("generationConfig", "generation_config")
+    for name in ("maxOutputTokens", "max_output_tokens")
+)
+_APIS: Final[tuple[tuple[tuple[str, ...], Fields], ...]] = (
+    (("/chat/completions",), _CHAT),
+    (("/completions", "/messages", "/v1/chat", "/v2/chat", ":rawPredict", ":streamRawPredict"), _MAX_TOKENS),
+    (("/responses",), (("max_output_tokens",),)),
+    ((":generateContent", ":streamGenerateContent"), _GEMINI),
+    (("/converse", "/converse-stream"), _CONVERSE),
+)
+# Bedrock's InvokeModel takes each model's own format: a part of the model's id, and its fields.
+_INVOKED: Final[tuple[tuple[str, Fields], ...]] = (
+    ("anthropic.", _MAX_TOKENS),
+    ("amazon.nova", (*_CONVERSE, ("inferenceConfig", "max_new_tokens"))),
+    ("amazon.titan-text", (("textGenerationConfig", "maxTokenCount"),)),
+    ("meta.llama", (("max_gen_len",),)),
+    ("mistral.", _MAX_TOKENS),
+    ("openai.gpt-oss", _CHAT),
+)
+_INVOKE: Final = ("/invoke", "/invoke-with-response-stream")
+_ANY: Final[Fields] = tuple(dict.fromkeys(field for _, fields in (*_APIS, *_INVOKED) for field in fields))
+
+NAMES: Final = frozenset(field[-1] for field in _ANY)
+CONFIGS: Final = frozenset(field[0] for field in _ANY if len(field) > 1)
+
+_NOTHING: Final = (
+    "/embeddings", "/embed", "/rerank", "/moderations", "/count_tokens", "/count-tokens", "/tokenize", "/input_tokens",
+    ":embedContent", ":batchEmbedContents", ":countTokens",
+)  # fmt: skip
+# Whose chat prefers max_completion_tokens (OpenAI's reasoning models take no other); all else knows max_tokens.
+_COMPLETION: Final = frozenset(("openai", "azure", "aws", "groq", "cerebras", "x-ai"))
+_RESPONSES_MIN: Final = 16
+# Tokens to think with, which the ceiling has to exceed: Anthropic's, in its own API and Bedrock's; OpenRouter's.
+_BUDGETS: Final[Fields] = (
+    ("thinking", "budget_tokens"),
+    ("additionalModelRequestFields", "thinking", "budget_tokens"),
+    ("reasoning", "max_tokens"),
+)
+
+
+def generates(path: str) -> bool:
+    """Whether an answer there has output tokens at all."""
+    return not path.endswith(_NOTHING) and not (path.endswith(_INVOKE) and "embed" in path)
+
+
+def fields_to_write(path: str, body: dict[str, Any], provider: str | None) -> Fields:
+    """The fields of this API, first the one that states a ceiling where none does; empty where the API isn't known, or
+    generates nothing. ``provider`` is genai-prices' name of the upstream's.
+    """
+    fields = _known(path, body) if generates(path) else ()
+    if fields is _CHAT and provider not in _COMPLETION:
+        return fields[::-1]
+    if fields is _GEMINI and "generation_config" in body and "generationConfig" not in body:
+        return fields[::-1]
+    return fields
+
+
+def _known(path: str, body: dict[str, Any]) -> Fields:
+    if path.endswith(_INVOKE):
+        if "anthropic_version" in body:
+            return _MAX_TOKENS
+        return next((fields for model, fields in _INVOKED if model in path), ())
+    return next((fields for ends, fields in _APIS if path.endswith(ends)), ())
+
+
+def value_at(body: Any, keys: Keys) -> Any:
+    """What stands there; None where nothing does."""
+    for key in keys:
+        body = body.get(key) if isinstance(body, dict) else None
+    return body
+
+
+def stated_ceiling(path: str, body: dict[str, Any]) -> int | None:
+    """The highest that is stated: an upstream may believe any. None where none is a positive number."""
+    found = (positive(value_at(body, field)) for field in _known(path, body) or _ANY)
+    return max((ceiling for ceiling in found if ceiling), default=None)
+
+
+def least_ceiling(path: str, body: dict[str, Any]) -> int:
+    """The lowest that the provider takes: OpenAI's Responses 16; with a budget of thinking, more than that budget."""
+    budgets = (positive(value_at(body, keys)) or 0 for keys in _BUDGETS)
+    return max(_RESPONSES_MIN if path.endswith("/responses") else 1, *(budget + 1 for budget in budgets))
+
+
+def choices(path: str, body: dict[str, Any]) -> int:
+    """How many answers are asked for: each may be as long as the ceiling."""
+    counts = (positive(config.get(name)) for config in configs(body) for name in ("n", "best_of", "candidateCount"))
+    found = max((count for count in counts if count), default=1)
+    prompts = body.get("prompt")
+    if path.endswith("/completions") and isinstance(prompts, list) and not isinstance(next(iter(prompts), 0), int):
+        found *= max(1, len(prompts))
+    return found
+
+
+def configs(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The request itself, and its objects of parameters."""
+    yield body
+    for key in body.keys() & CONFIGS:
+        if isinstance(config := body[key], dict):
+            yield config
+
+
+def positive(value: Any) -> int | None:
+    """Rounded up; None for what isn't a positive number."""
+    quantity = None if value is None else number(value)
+    return ceil(quantity) if quantity else None
+
+
+def number(value: Any) -> Quantity | None:
+    """A number of zero or more, as JSON or as digits in a string (lenient upstreams take them), clamped; else None."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value[:40])
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not value >= 0:
+        return None
+    if value >= QUANTITY_MAX:
+        return QUANTITY_MAX
+    return value if isinstance(value, int) else Decimal(str(value))
