@@ -18,10 +18,6 @@ _DEMO = "builtin:demo"
 # What the grammar has and the sidecar doesn't do yet, and where a policy says it. To build one is to delete its entry.
 _NOT_YET: tuple[tuple[str, Callable[[Policy], Iterator[Path]]], ...] = (
     (
-        "cap_output is not built yet: estimates are not capped",
-        lambda policy: (("prices", i, "cap_output") for i, price in enumerate(policy.prices) if price.cap_output),
-    ),
-    (
         "websockets are not built yet: upgrades are refused",
         lambda policy: (("prices", i, "match", "protocol") for i, p in enumerate(policy.prices) if p.match.websocket),
     ),

@@ -59,12 +59,19 @@ def iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def refused(verdict: Verdict, agent: Agent | None, estimate: int | None, action_id: str | None = None) -> Refused:
-    """The refusal that a denial of the ledger's is told as."""
+def refused(
+    verdict: Verdict,
+    agent: Agent | None,
+    estimate: int | None,
+    action_id: str | None = None,
+    unmetered: str | None = None,
+) -> Refused:
+    """The refusal that a denial of the ledger's is told as. ``unmetered`` is the work that no answer tells
+    the usage of, where that is why it has no price."""
     return Refused(
         STATUS[verdict.reason],
         verdict.reason,
-        sentence(verdict, agent, estimate),
+        sentence(verdict, agent, estimate, unmetered),
         budget=verdict.budget if verdict.reason.startswith("budget") else None,
         limit=verdict.budget if verdict.reason == "rate_limited" else None,
         resetsAt=None if verdict.resets_at_ms is None else iso(verdict.resets_at_ms),
@@ -73,7 +80,7 @@ def refused(verdict: Verdict, agent: Agent | None, estimate: int | None, action_
     )
 
 
-def sentence(verdict: Verdict, agent: Agent | None, estimate: int | None) -> str:
+def sentence(verdict: Verdict, agent: Agent | None, estimate: int | None, unmetered: str | None = None) -> str:
     """Why, for the agent's developer; amounts in USD, and what would help."""
     who = f"agent {agent.id}" if agent else "this agent"
     cost = f"this call may cost up to {format_usd(estimate or 0)}"
@@ -82,8 +89,11 @@ def sentence(verdict: Verdict, agent: Agent | None, estimate: int | None) -> str
     until = f" It resets at {iso(verdict.resets_at_ms)}." if verdict.resets_at_ms is not None else ""
     texts = {
         "agent_paused": f"{who} is paused{why}; an operator can resume it.",
-        "unpriced": "no price of the policy covers this call, or its model is not in the price catalog; an operator "
-        "can add a price.",
+        "unpriced": f"{unmetered} is billed after its answer, which can't tell its cost; an operator can add a price "
+        "per request."
+        if unmetered
+        else "no price of the policy covers this call, or its model is not in the price catalog; an operator can add a "
+        "price.",
         "per_action_limit_exceeded": f"{cost}, more than the per-action limit of {left} of {who}.",
         "budget_exceeded": f"{cost}, and budget {verdict.budget} has {left} available.{until}",
         "budget_reserved": f"{cost}, and budget {verdict.budget} has {left} available until calls in flight end; "

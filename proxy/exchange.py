@@ -21,10 +21,11 @@ from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
-from proxy.metering.base import FAILED, Metered, UsageReader
+from proxy.metering.base import FAILED, Metered, Usage, UsageReader
 from proxy.metering.formats import wire_format
 from proxy.quote import Quote
 from proxy.receive import Incoming, stream_body
+from proxy.rewriting import written
 from proxy.state import Sidecar
 
 log = logging.getLogger("agent_ledger")
@@ -111,15 +112,17 @@ class Exchange:
         return Refused(error.status, code, f"Agent Ledger: {error}", actionId=self._admission.action_id)
 
     async def _forward(self, receive: Receive, client: Attendance) -> UpstreamAnswer:
-        """Send it on, byte for byte but for the headers and the one rewriting that the design names."""
-        incoming, upstream = self._incoming, self._incoming.upstream
-        body: bytes | AsyncIterator[bytes] = self._upload(receive, client) if self._body is None else self._body
+        """Send it on, byte for byte but for the headers and the rewritings that the design names."""
+        incoming, upstream, quoted = self._incoming, self._incoming.upstream, self._quoted
+        body: bytes | AsyncIterator[bytes] = self._upload(receive, client)
+        if self._body is not None:
+            body = written(self._body, quoted.writes) if quoted.writes else self._body
         replace = dict(upstream.set_headers)
         if self._metered:
             # Metering reads a copy: only what the client accepts and we can decode.
             replace["accept-encoding"] = decodable(incoming.header(b"accept-encoding"))
-        if self._metered and self._body is not None and self._may_ask_usage():
-            asked = ask_for_usage(incoming.path, self._body, self._quoted.body)
+        if self._metered and isinstance(body, bytes) and self._may_ask_usage():
+            asked = ask_for_usage(incoming.path, body, quoted.body)
             if asked is not None:
                 body = asked
                 replace["accept-encoding"] = "identity"
@@ -170,6 +173,8 @@ class Exchange:
         if stripper is not None:
             headers = [header for header in headers if header[0].lower() != b"content-length"]
         headers.append((b"x-ledger-action-id", self._admission.action_id.encode()))
+        if self._quoted.output_cap is not None:
+            headers.append((b"x-ledger-output-cap", b"%d" % self._quoted.output_cap))
         if self._admission.remaining is not None:
             headers.append((b"x-ledger-budget-remaining", f"{usd(self._admission.remaining):f}".encode()))
         return headers
@@ -207,10 +212,7 @@ class Exchange:
             return
         self._ended, ended = True, complete
         metered = self._reader.finish() if self._reader else Metered()
-        complete = complete and not metered.partial
-        usage = metered.usage
-        if metered.seen and (usage is None or not complete) and self._status is not None and self._status < 400:
-            usage, complete = at_least(self._quoted.usage, usage, metered.seen), False
+        usage, complete = self._used(metered, complete)
         rates = self._quoted.charged(metered)
         conclusion = Conclusion(voided=True, charge=0)
         if sent:
@@ -243,6 +245,17 @@ class Exchange:
             log.error("action %s could not be settled: %s", self._admission.action_id, error)
         else:
             self._sidecar.metrics.ended(action)
+
+    def _used(self, metered: Metered, complete: bool) -> tuple[Usage | None, bool]:
+        """What the call used, and whether that is all: of a stream that broke off, at least what was seen of it."""
+        complete = complete and not metered.partial
+        known = metered.usage is not None and complete
+        if known or not metered.seen or self._status is None or self._status >= 400:
+            return metered.usage, complete
+        seen = metered.seen
+        if self._quoted.output_cap is not None:
+            seen = min(seen, int(self._quoted.usage["output_tokens"]))  # it was told to say no more
+        return at_least(self._quoted.usage, metered.usage, seen), False
 
     def _succeeded(self, ended: bool, metered: Metered) -> bool:
         """Whether the upstream answered to its end, and as one that did what it was asked."""

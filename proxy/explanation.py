@@ -82,7 +82,7 @@ def _facts(action: Action) -> list[str]:
     if action.reserved is not None and action.outcome != "denied":
         facts.append(("reserved", _reserved(action.reserved, action)))
     if action.output_cap is not None:
-        facts.append(("output cap", f"{action.output_cap:,} tokens, written into its request"))
+        facts.append(("output cap", f"{action.output_cap:,} tokens an answer, by cap_output"))
     if action.softened:
         facts.append(("shadow", f"enforced, it would have been denied: {', '.join(map(_shown, action.softened))}"))
     return _table(facts)

@@ -20,8 +20,9 @@ from proxy.forward import Forwarder
 from proxy.identify import Caller, identify
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format
-from proxy.quote import ProxyRequest, Quote, quote
+from proxy.quote import Quote, quote
 from proxy.receive import ClientGone, Incoming, receive_body, receive_head
+from proxy.request import ProxyRequest
 from proxy.rules import Rules
 from proxy.state import Sidecar
 
@@ -45,7 +46,7 @@ class Gate:
             caller = identify(self._sidecar.ledger, incoming.headers, incoming.query, self._sidecar.settings.agent)
             candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)
             body = await receive_body(incoming, candidates, meter, receive)
-            quoted = _quote(rules, incoming, candidates, body)
+            quoted = _quote(rules, incoming, candidates, body, caller)
             admission = await self._authorize(rules, caller, quoted)
             exchange = Exchange(self._sidecar, self._forwarder, self._drains, incoming, caller, quoted, admission, body)
             await exchange.run(receive, send)
@@ -65,13 +66,17 @@ class Gate:
             message = "Agent Ledger: the ledger can't record, so no call is let through."
             raise Refused(503, "ledger_unavailable", message, retry_after_s=5) from error
         if isinstance(answer, Denial):
-            raise refused(answer.verdict, answer.agent or caller.agent, quoted.estimate, answer.action_id)
+            raise refused(
+                answer.verdict, answer.agent or caller.agent, quoted.estimate, answer.action_id, quoted.unmetered
+            )
         return answer
 
 
-def _quote(rules: Rules, incoming: Incoming, candidates: tuple[Price, ...], body: bytes | None) -> Quote:
+def _quote(
+    rules: Rules, incoming: Incoming, candidates: tuple[Price, ...], body: bytes | None, caller: Caller
+) -> Quote:
     request = ProxyRequest(incoming.upstream, incoming.method, incoming.path, body, incoming.header(b"content-type"))
-    return quote(rules, request, candidates, int(time() * 1000))
+    return quote(rules, request, candidates, int(time() * 1000), caller.agent.per_action_limit)
 
 
 async def _answer(send: Send, answer: Reply) -> None:

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from policy.cap import Capped, cap_output
 from policy.catalog import Tariff
 from policy.estimate import Estimate, RequestFacts, estimate
-from policy.model import Match, Price, Rates, Upstream
+from policy.model import Match, Price, Rates
+from policy.paths import bills_tokens, deferred
 from policy.pricing import dump_rates
 from policy.terms import asked_terms
-from policy.units import make_rate
-from proxy.denials import Refused
-from proxy.jsontext import JsonError, loads
+from policy.units import DIMENSIONS, make_rate
 from proxy.ledger.port import Call
 from proxy.metering.base import Metered
+from proxy.request import ProxyRequest, content_of
+from proxy.rewriting import Write
 from proxy.rules import Rules
-from proxy.tariffs import model_of, tariffs_of
+from proxy.tariffs import model_of, provider_of, tariffs_of
 
 TARGET_MAX = 128
 COST = "cost"  # the usage by which an upstream states a call's cost itself, in USD (OpenRouter)
@@ -29,25 +31,17 @@ _UNSHOWN = re.compile(r"[^\x21-\x7e]+")
 _UNPRICED = Price("unpriced", Match(), ())
 _FREE = Tariff(())
 
-
-@dataclass(frozen=True, slots=True)
-class ProxyRequest:
-    """A call as the prices see it. ``path`` is as sent, after the upstream's name; ``body`` None: none reads it."""
-
-    upstream: Upstream
-    method: str
-    path: str
-    body: bytes | None = None
-    content_type: str = ""
+_Terms = tuple[Tariff, Rates]
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """``estimate`` in nano-dollars; None: no price matches, or its model is unknown, and the policy denies that.
+    """``estimate`` in nano-dollars; None: no price matches, or its model is unknown, or it is ``unmetered`` work
+    (a batch), and the policy denies that.
 
     ``price`` None with an estimate: passed by the policy's `unpriced`. ``usage`` is the estimate's, at ``rates``: those
     of the terms that the request asks for, or the standard ones of ``tariff`` where they are dearer. ``body`` is the
-    parsed JSON, if it was read.
+    parsed JSON or form, if it was read; with ``writes`` made in it, ``output_cap`` is the ceiling of each answer.
     """
 
     price: Price | None
@@ -58,6 +52,9 @@ class Quote:
     rates: Rates = ()
     body: Any = None
     tariff: Tariff = _FREE
+    output_cap: int | None = None
+    writes: tuple[Write, ...] = ()
+    unmetered: str | None = None
 
     @property
     def by_model(self) -> bool:
@@ -90,52 +87,80 @@ class Quote:
             rates=dump_rates(self.rates),
             policy_hash=policy_hash,
             estimated=self.usage,
+            output_cap=self.output_cap,
         )
 
 
-def quote(rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at_ms: int) -> Quote:
-    """The first candidate that matches, its rates at that moment, and the estimate they give.
+def quote(
+    rules: Rules, request: ProxyRequest, candidates: tuple[Price, ...], at_ms: int, limit: int | None = None
+) -> Quote:
+    """The first candidate that matches, its rates at that moment, and the estimate they give. ``limit`` is the agent's
+    for one action, in nano-dollars: what `cap_output` holds the output to.
 
     Raises Refused (400) for a body that the prices have to read and can't.
     """
-    body = _parse(request, candidates)
-    if isinstance(body, list) and any(price.match.body for price in candidates):
-        # No field of an array can be matched: as a batch, JSON-RPC calls would pass for what matches anything.
-        message = "Agent Ledger: a batch can't be priced; send its requests one by one."
-        raise Refused(400, "batch_refused", message, request=body)
-    price = rules.prices.first(candidates, body)
-    model, tariffs = _tariffs(rules, request, price, body, at_ms)
-    if not tariffs:
+    content = content_of(request, candidates)
+    price = rules.prices.first(candidates, content.body)
+    model, tariffs = _tariffs(rules, request, price, content.body, at_ms)
+    unmetered = deferred(request.path, content.body) if _by_usage(tariffs) else None
+    if unmetered or not tariffs:
         price, tariffs = None, _unpriced(rules)
-    target = _target(request, body, price, model)
+    target = _target(request, content.body, price, model)
     if not tariffs:
-        return Quote(None, target, model, None, body=body)
-    facts = RequestFacts(request.path, body, len(request.body or b""))
-    tariff, rates, found = max(_estimates(price or _UNPRICED, tariffs, facts), key=_nano)
-    return Quote(price, target, model, found.nano, found.usage, rates, body, tariff)
+        return Quote(None, target, model, None, body=content.body, unmetered=unmetered)
+    text_bytes = len(request.body or b"") - content.file_bytes
+    facts = RequestFacts(request.path, content.body, text_bytes, content.file_bytes)
+    terms = tuple(_terms(tariffs, content.body))
+    capped = None
+    if price is not None and price.cap_output and content.is_json:
+        capped = _cap(price, terms, facts, provider_of(request.upstream, request.path), limit)
+    if capped is not None:
+        (tariff, rates), held = capped
+        return Quote(
+            price, target, model, held.estimate.nano, held.estimate.usage, rates, content.body, tariff,
+            output_cap=held.tokens, writes=held.writes,
+        )  # fmt: skip
+    (tariff, rates), found = _dearest(price or _UNPRICED, terms, facts)
+    return Quote(price, target, model, found.nano, found.usage, rates, content.body, tariff)
 
 
 def _tariffs(
     rules: Rules, request: ProxyRequest, price: Price | None, body: Any, at_ms: int
 ) -> tuple[str | None, tuple[Tariff, ...]]:
+    """The model, and the tariffs that may apply; of tokens nothing where a call can't cost any."""
     if price is None:
         return model_of(request.path, body), ()
-    return tariffs_of(rules, request.upstream, request.path, price, body, at_ms)
+    model, tariffs = tariffs_of(rules, request.upstream, request.path, price, body, at_ms)
+    if not bills_tokens(request.method, request.path):
+        own = (tuple(rate for rate in tariff.standard if rate.usage not in DIMENSIONS) for tariff in tariffs)
+        tariffs = tuple(map(Tariff, own))
+    return model, tariffs
 
 
-def _estimates(
-    price: Price, tariffs: tuple[Tariff, ...], facts: RequestFacts
-) -> Iterator[tuple[Tariff, Rates, Estimate]]:
-    """Of each model that may serve, on the standard terms and on those asked for: the upstream may take either."""
-    asked = asked_terms(facts.body) if any(tariff.variants for tariff in tariffs) else {}
+def _by_usage(tariffs: tuple[Tariff, ...]) -> bool:
+    return any(rate.usage in DIMENSIONS for tariff in tariffs for rate in tariff.standard)
+
+
+def _terms(tariffs: tuple[Tariff, ...], body: Any) -> Iterator[_Terms]:
+    """Of each model that may serve, the standard rates and those asked for: the upstream may take either."""
+    asked = asked_terms(body) if any(tariff.variants for tariff in tariffs) else {}
     for tariff in tariffs:
-        yield tariff, tariff.standard, estimate(price, tariff.standard, facts)
+        yield tariff, tariff.standard
         if asked and (rates := tariff.rates(asked)) is not tariff.standard:
-            yield tariff, rates, estimate(price, rates, facts)
+            yield tariff, rates
 
 
-def _nano(estimated: tuple[Tariff, Rates, Estimate]) -> int:
-    return estimated[2].nano
+def _dearest(price: Price, terms: tuple[_Terms, ...], facts: RequestFacts) -> tuple[_Terms, Estimate]:
+    found = ((each, estimate(price, each[1], facts)) for each in terms)
+    return max(found, key=lambda each: each[1].nano)
+
+
+def _cap(
+    price: Price, terms: tuple[_Terms, ...], facts: RequestFacts, provider: str | None, limit: int | None
+) -> tuple[_Terms, Capped] | None:
+    """The ceiling that the limit affords at the dearest of the rates; None where none can be written."""
+    held = [(each, capped) for each in terms if (capped := cap_output(price, each[1], facts, provider, limit))]
+    return min(held, key=lambda each: (each[1].tokens, -each[1].estimate.nano), default=None)
 
 
 def _unpriced(rules: Rules) -> tuple[Tariff, ...]:
@@ -143,20 +168,6 @@ def _unpriced(rules: Rules) -> tuple[Tariff, ...]:
     if stated == "deny":
         return ()
     return (_FREE,) if stated == "free" else (Tariff(stated),)
-
-
-def _parse(request: ProxyRequest, candidates: tuple[Price, ...]) -> Any:
-    """The JSON of the body; None where there is none and no price depends on it."""
-    if not request.body:
-        return None
-    try:
-        return loads(request.body)
-    except JsonError as error:
-        # A body we can't read might still be read by a lenient upstream, and so dodge a rule.
-        if "json" in request.content_type.lower() or any(price.match.body for price in candidates):
-            message = f"Agent Ledger: the request body must be plain JSON to be priced ({error})."
-            raise Refused(400, "invalid_json", message) from error
-        return None
 
 
 def _target(request: ProxyRequest, body: Any, price: Price | None, model: str | None) -> str:

@@ -15,7 +15,7 @@ FLOORS = [
     {"proxy.app"},
     {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo"},
     {"proxy.exchange"},
-    {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access"},
+    {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request"},
     {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.tariffs"},
     {"proxy.rules"},
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},

@@ -13,7 +13,8 @@ from proxy.api.fields import Fields
 from proxy.api.resource import BODY_MAX, answer, read_body
 from proxy.api.wire import iso_or_null, rates_json, usd_or_null
 from proxy.denials import sentence
-from proxy.quote import ProxyRequest, Quote, quote
+from proxy.quote import Quote, quote
+from proxy.request import ProxyRequest
 from proxy.state import Sidecar
 
 
@@ -29,7 +30,9 @@ async def explain(sidecar: Sidecar, request: Request) -> Response:
     fields.done()
     assert upstream is not None
     asked = ProxyRequest(upstream, method, path, body.encode() if body else None, "application/json" if body else "")
-    quoted = quote(rules, asked, rules.prices.candidates(name, method, path), int(time.time() * 1000))
+    agent = sidecar.ledger.agent(agent_id) if agent_id else None
+    limit = agent.per_action_limit if agent else None
+    quoted = quote(rules, asked, rules.prices.candidates(name, method, path), int(time.time() * 1000), limit)
     missed = misses(rules.policy, name, method, path, quoted.body)
     return answer(
         {
@@ -40,6 +43,7 @@ async def explain(sidecar: Sidecar, request: Request) -> Response:
             "estimate": usd_or_null(quoted.estimate),
             "usage": quoted.usage,
             "rates": rates_json(quoted.rates),
+            "outputCap": quoted.output_cap,
             "decision": await _decision(sidecar, agent_id, quoted) if agent_id else None,
         }
     )
@@ -52,7 +56,7 @@ async def _decision(sidecar: Sidecar, agent_id: str, quoted: Quote) -> dict[str,
     return {
         "allowed": verdict is None,
         "reason": verdict.reason if verdict else None,
-        "message": sentence(verdict, agent, quoted.estimate) if verdict else None,
+        "message": sentence(verdict, agent, quoted.estimate, quoted.unmetered) if verdict else None,
         "budget": verdict.budget if verdict else None,
         "available": usd_or_null(verdict.available) if verdict else None,
         "resetsAt": iso_or_null(verdict.resets_at_ms) if verdict else None,

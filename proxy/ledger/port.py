@@ -78,7 +78,7 @@ class Call:
 
     ``target`` is upstream:model, :tool or :price. ``rates`` are those fixed for its charge, as
     {"input_mtok": "2.5"}, and ``estimated`` the usage that the estimate takes it for: kept with the action, so that its
-    arithmetic can be shown. ``output_cap`` is the output ceiling that was written into its request.
+    arithmetic can be shown. ``output_cap`` is the output ceiling that its request is held to.
     """
 
     agent_id: str

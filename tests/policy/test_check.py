@@ -143,8 +143,7 @@ def test_a_thousand_prices_are_checked_one_by_one_with_few():
         ("prices: [{name: p, rates: [{seconds: 1}, {from: 2027-01-01, seconds: 2}]}]", ["unmeasured"]),
         ("prices: [{name: p, rates: {seconds: 1}, usage: {seconds: {header: x-s}}}]", []),
         # what is not built yet
-        ("prices: [{name: p, rates: catalog, cap_output: false}]", []),
-        ("prices: [{name: p, rates: catalog, cap_output: true}]", ["not-yet"]),
+        ("prices: [{name: p, rates: catalog, cap_output: true}]", []),
         ("prices: [{name: p, rates: catalog, match: {protocol: websocket}}]", ["not-yet"]),
         ("alerts: {webhooks: [{url: 'http://h'}, {url: 'http://i'}]}", ["not-yet"] * 2),
         ("upstreams: {u: {url: 'https://api.groq.com'}}\ndefaults: {unpriced: free}", []),

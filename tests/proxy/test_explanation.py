@@ -85,7 +85,7 @@ act_01a125b0c3d84d6f8b0e2a7c9911
   outcome     success
   charge      $0.300000001: settled at the usage that came before the answer broke off; the upstream may bill more
   reserved    $0.25; overrun $0.050000001
-  output cap  1,024 tokens, written into its request
+  output cap  1,024 tokens an answer, by cap_output
   shadow      enforced, it would have been denied: budget_exceeded
 
 usage

@@ -12,7 +12,8 @@ from policy.match import PriceIndex
 from policy.parse import parse_policy
 from proxy.denials import Refused
 from proxy.metering.base import Metered
-from proxy.quote import TARGET_MAX, ProxyRequest, Quote, quote
+from proxy.quote import TARGET_MAX, Quote, quote
+from proxy.request import ProxyRequest
 from proxy.rules import Rules
 
 POLICY = """

@@ -23,8 +23,8 @@ prices:
 PATH = "/up/v1/chat/completions"
 CHAT = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 STREAM = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
-RESERVED = (80 + -(-len(json.dumps(CHAT)) // 3)) * 1_000 + 100 * 2_000
-RESERVED_STREAM = (80 + -(-len(json.dumps(STREAM)) // 3)) * 1_000 + 100 * 2_000
+# Of the message, two keys at 4 tokens and two words at one; 80 around it. Parameters are not read by a model.
+RESERVED = RESERVED_STREAM = (80 + 2 * 4 + 2) * 1_000 + 100 * 2_000
 
 USAGE = {"prompt_tokens": 40, "completion_tokens": 10, "total_tokens": 50}
 CHARGE = 40 * 1_000 + 10 * 2_000

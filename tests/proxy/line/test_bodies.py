@@ -166,11 +166,14 @@ async def test_a_body_whose_fields_price_it_and_can_t_be_read_is_400(tmp_path: P
     assert line.upstream.lines == []
 
 
-async def test_a_form_that_no_field_prices_is_estimated_by_its_size(tmp_path: Path) -> None:
+async def test_a_form_that_no_field_prices_is_estimated_and_passes_as_it_came(tmp_path: Path) -> None:
     """An upload of audio: no JSON, tokens all the same."""
     async with governed(tmp_path, POLICY, says(told())) as line:
-        form = b"--x\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--x--\r\n" * 10
+        parts = (b"--x\r\nContent-Disposition: form-data; name=f%d\r\n\r\nsome text\r\n" % n for n in range(9))
+        form = b"".join(parts) + b"--x--\r\n"
         got = await line.post("/up/v1/audio", form, *AS_WORKER, b"Content-Type: multipart/form-data; boundary=x")
         assert got.status == 200
         assert line.upstream.seen[0].body == form
-        assert (await line.ended()).reserved == (80 + -(-len(form) // 3)) * 1_000 + 4096 * 2_000
+        action = await line.ended()
+        assert action.reserved == action.estimated["input_tokens"] * 1_000 + 4096 * 2_000
+        assert action.estimated["input_tokens"] > 80
