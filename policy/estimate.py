@@ -126,7 +126,7 @@ def _input(price: Price, rates: Rates, request: RequestFacts, body: dict[str, An
     if named or request.body is None:
         tokens += ceil(_quantity(price.estimate.get("input_tokens", Fraction(_UNSEEN_TOKENS if named else 0))))
     usage: dict[str, Quantity] = {"input_tokens": tokens}
-    kind = _dearest(rates, _writes(request.path, found), "input_tokens", tokens)
+    kind = _dearest(rates, _input_kinds(request.path, found), "input_tokens", tokens)
     usage[kind.usage if kind else "input_tokens"] = tokens
     parts = (("input_image_tokens", images), ("input_audio_tokens", sound))
     usage.update((kind, count) for kind, count in parts if count)
@@ -165,13 +165,16 @@ def _models(path: str, body: dict[str, Any]) -> str:
     return " ".join(name for name in names if isinstance(name, str)) or path
 
 
-def _writes(path: str, found: Media) -> tuple[str, ...]:
-    """The kinds of cache write that may apply: where the body asks for them, or the provider caches by itself."""
-    if found.cached == "1h":
-        return ("cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+def _input_kinds(path: str, found: Media) -> tuple[str, ...]:
+    """The kinds that input may be charged as; of a cache write where the body asks for one, or the provider caches by
+    itself.
+    """
+    kinds: tuple[str, ...] = ("input_text_tokens", "cache_read_tokens")
     if found.cached or not path.endswith(_CACHED_ON_DEMAND):
-        return ("cache_write_tokens", "cache_write_5m_tokens")
-    return ()
+        kinds += ("cache_write_tokens", "cache_write_5m_tokens")
+    if found.cached == "1h":
+        kinds += ("cache_write_1h_tokens",)
+    return kinds
 
 
 def output(rates: Rates, request: RequestFacts, ceiling: int, input_tokens: Quantity) -> dict[str, Quantity]:
