@@ -100,8 +100,8 @@ def stated_ceiling(path: str, body: dict[str, Any]) -> int | None:
 
 def least_ceiling(path: str, body: dict[str, Any]) -> int:
     """The lowest that the provider takes: OpenAI's Responses 16; with a budget of thinking, more than that budget."""
-    budgets = (positive(value_at(body, keys)) or 0 for keys in _BUDGETS)
-    return max(_RESPONSES_MIN if path.endswith("/responses") else 1, *(budget + 1 for budget in budgets))
+    budget = max(positive(value_at(body, keys)) or 0 for keys in _BUDGETS)
+    return min(max(_RESPONSES_MIN if path.endswith("/responses") else 1, budget + 1), QUANTITY_MAX)
 
 
 def choices(path: str, body: dict[str, Any]) -> int:

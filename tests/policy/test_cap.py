@@ -131,6 +131,7 @@ def test_a_ceiling_that_is_low_enough_is_left_as_it_is(path, body):
         (MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 9000}, 2001),
         (CONVERSE, {"additionalModelRequestFields": {"thinking": {"budget_tokens": 2000}}}, 2001),
         (CHAT, {"reasoning": {"max_tokens": 2000}}, 2001),
+        (MESSAGES, {"thinking": {"budget_tokens": 10**30}}, 10**18),
         (CHAT, {"reasoning": "high", "thinking": None}, 1),
     ],
 )
