@@ -7,21 +7,31 @@ from typing import Any, Final
 
 # They answer how many tokens there are, what the provider's other endpoints would bill; OpenAI's moderation is free.
 _COUNTS: Final = re.compile(
-    r"(?:/count_tokens|/count-tokens|:countTokens|/responses/input_tokens|/tokenize|/detokenize|/moderations)\Z"
+    r"(?:/(?:count_tokens|count-tokens|tokenize|detokenize|moderations)|/responses/input_tokens"
+    r"|:countTokens|:computeTokens|/count-tokens:rawPredict)/?\Z"
 )
 _READS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 # (the end of a path, what is billed only later)
 _DEFERRED: Final = tuple(
-    (re.compile(rf"(?:{end})\Z"), work)
+    (re.compile(rf"(?:{end})/?\Z"), work)
     for end, work in (
-        (r"/batches|/batch/jobs|:batchGenerateContent|:asyncBatchEmbedContent|/model-invocation-job", "a batch"),
-        (r"/fine_tuning/jobs|/model-customization-jobs|:tunedModels", "fine-tuning"),
-        (r"/threads/runs|/threads/[^/]+/runs", "a run"),
-        (r"/realtime(?:/[a-z_]+)*|[:.]bidiGenerateContent", "a realtime session"),
-        (r":predictLongRunning|/videos(?:/[^/]+/remix)?|/async-invoke", "a long-running job"),
+        (
+            r"/batches|/batch/jobs|/batchPredictionJobs|/model-invocation-jobs?"
+            r"|:batchGenerateContent|:async[bB]atchEmbedContent",
+            "a batch",
+        ),
+        (r"/fine[_-]tuning/jobs|/tuningJobs|/tunedModels|/model-customization-jobs", "fine-tuning"),
+        (r"/threads(?:/[^/]+)?/runs", "a run"),
+        (r"/realtime(?:/.*)?|[:.][bB]idiGenerateContent", "a realtime session"),
+        (
+            r"/videos(?:/generations|/edits|/extensions|/[^/]+/remix)?|:predictLongRunning|/async-invoke",
+            "a long-running job",
+        ),
     )
 )
+# Fields by which a request asks for that, and the ends of the paths that know them: OpenAI's, Gemini's, xAI's.
+_BACKGROUND: Final = (("background", ("/responses", "/interactions")), ("deferred", ("/chat/completions",)))
 
 
 def bills_tokens(method: str, path: str) -> bool:
@@ -34,6 +44,9 @@ def deferred(path: str, body: Any) -> str | None:
 
     ``body`` is the request's parsed JSON. A background response that streams tells its usage at its end.
     """
-    if isinstance(body, dict) and body.get("background") is True and path.endswith("/responses"):
-        return None if body.get("stream") is True else "a background response"
+    if isinstance(body, dict) and body.get("stream") is not True:
+        for flag, ends in _BACKGROUND:
+            # A lenient upstream may take more than `true` for true.
+            if body.get(flag) not in (None, False) and path.rstrip("/").endswith(ends):
+                return "a background response"
     return next((work for end, work in _DEFERRED if end.search(path)), None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from policy.cap import Capped, cap_output
+from policy.cap import Capped, cap_output, rewritten
 from policy.catalog import Tariff
 from policy.estimate import Estimate, RequestFacts, estimate
 from policy.model import Match, Price, Rates
@@ -158,9 +158,17 @@ def _dearest(price: Price, terms: tuple[_Terms, ...], facts: RequestFacts) -> tu
 def _cap(
     price: Price, terms: tuple[_Terms, ...], facts: RequestFacts, provider: str | None, limit: int | None
 ) -> tuple[_Terms, Capped] | None:
-    """The ceiling that the limit affords at the dearest of the rates; None where none can be written."""
+    """The ceiling that the limit affords at any of the rates, and the dearest estimate under it; None where none can be
+    written.
+    """
     held = [(each, capped) for each in terms if (capped := cap_output(price, each[1], facts, provider, limit))]
-    return min(held, key=lambda each: (each[1].tokens, -each[1].estimate.nano), default=None)
+    least = min(held, key=lambda each: each[1].tokens, default=None)
+    if least is None or len(terms) == 1:
+        return least
+    capped = least[1]
+    under = replace(facts, body=rewritten(facts.body, capped.writes))
+    dearest, found = _dearest(price, terms, under)
+    return dearest, replace(capped, estimate=found)
 
 
 def _unpriced(rules: Rules) -> tuple[Tariff, ...]:

@@ -224,3 +224,23 @@ def test_promise_7_a_fallback_that_may_serve_is_estimated_too() -> None:
     assert (found.rates, found.target) == (tariff.standard, f"openrouter:{cheap}")
     unknown = quoted("/api/v1/chat/completions", body | {"models": [dear, "no/such"]}, upstream="openrouter")
     assert unknown.estimate is None
+
+
+def test_a_capped_call_is_reserved_at_the_dearest_of_its_models() -> None:
+    """One is dear by its output, and so sets the ceiling; the other by its input."""
+    policy = parse_policy(
+        "version: 1\nupstreams: {r: {url: 'https://openrouter.ai'}}\n"
+        "prices: [{name: p, rates: catalog, cap_output: true}]",
+        name="p", env={}, read_file=str,
+    ).policy  # fmt: skip
+    names = ("openai/gpt-4o-mini", "openai/gpt-4o")
+    body = {"model": names[0], "models": [names[1]], "max_tokens": 10**6, "messages": []}
+    by = Rules(policy, PriceIndex(policy), Catalog())
+    request = ProxyRequest(policy.upstreams["r"], "POST", "/api/v1/chat/completions", json.dumps(body).encode())
+    found = quote(by, request, by.prices.candidates("r", "POST", request.path), NOW_MS, limit=10**7)
+    assert found.output_cap is not None
+    assert found.output_cap < 1_000
+    assert 9_900_000 < (found.estimate or 0) <= 10**7
+    dear = Catalog().tariff("openrouter", names[1], NOW_MS)
+    assert dear is not None
+    assert found.rates == dear.standard
