@@ -12,7 +12,7 @@ import pytest
 
 from proxy.ledger.port import Action
 from tests.proxy.line.chat import END, SSE, chunk
-from tests.proxy.line.governed import Governed, governed, post, until
+from tests.proxy.line.governed import governed, post, until
 from tests.proxy.upstreams import Line, Seen, says
 
 # 1,000 and 4,000 nano-dollars a token. So small an estimate of the output that what is seen exceeds the reservation.
@@ -159,21 +159,12 @@ def explained(action: Action) -> int:
     return int(usage["input_tokens"] * 1_000 + usage["output_tokens"] * 4_000)
 
 
-async def cut(line: Governed, form: Format) -> Action:
-    """Make the call, read until the upstream has said what it says first, and leave."""
-    async with line.connect() as raw:
-        await raw.send(post(form.path, form.body))
-        await raw.reader.readuntil(b"word ")
-        raw.reset()
-    return await line.ended()
+def some(form: Format, percent: int) -> int:
+    return max(2, len(form.events) * percent // 100)
 
 
-@EACH
-@CUTS
-async def test_promise_7_closing_past_the_drains_costs_at_least_the_input_and_what_was_seen(
-    tmp_path: Path, form: Format, percent: int
-) -> None:
-    events = max(2, len(form.events) * percent // 100)
+async def closed(folder: Path, form: Format, events: int, drained: int | None = None) -> Action:
+    """The call whose client leaves once ``events`` came; what comes then is read up to ``drained`` bytes."""
     left = asyncio.Event()
 
     async def script(seen: Seen, line: Line) -> None:
@@ -181,14 +172,26 @@ async def test_promise_7_closing_past_the_drains_costs_at_least_the_input_and_wh
         await left.wait()
         await line.say(*map(chunk, form.events[events:]), END)
 
-    async with governed(tmp_path, POLICY, script) as line:
-        line.drains.bytes_max = 0
-        call = asyncio.create_task(cut(line, form))
+    async with governed(folder, POLICY, script) as line:
+        if drained is not None:
+            line.drains.bytes_max = drained
+        async with line.connect() as raw:
+            await raw.send(post(form.path, form.body))
+            await raw.reader.readuntil(b"word ")
+            raw.reset()
         await until(lambda: line.drains.open == 1)
         left.set()
-        action = await call
+        return await line.ended()
+
+
+@EACH
+@CUTS
+async def test_promise_7_closing_past_the_drains_costs_at_least_the_input_and_what_was_seen(
+    tmp_path: Path, form: Format, percent: int
+) -> None:
+    action = await closed(tmp_path, form, some(form, percent), drained=0)
     assert (action.ending, action.unconfirmed, action.outcome) == ("settled", True, "failure")
-    assert action.cost >= max(least(action, form, events), action.reserved or 0)
+    assert action.cost >= max(least(action, form, some(form, percent)), action.reserved or 0)
     assert action.cost == max(explained(action), action.reserved or 0)
 
 
@@ -197,19 +200,7 @@ async def test_promise_7_closing_past_the_drains_costs_at_least_the_input_and_wh
 async def test_hazard_25_closing_within_the_drains_costs_what_the_upstream_says(
     tmp_path: Path, form: Format, percent: int
 ) -> None:
-    events = max(2, len(form.events) * percent // 100)
-    left = asyncio.Event()
-
-    async def script(seen: Seen, line: Line) -> None:
-        await line.say(form.head, *map(chunk, form.events[:events]))
-        await left.wait()
-        await line.say(*map(chunk, form.events[events:]), END)
-
-    async with governed(tmp_path, POLICY, script) as line:
-        call = asyncio.create_task(cut(line, form))
-        await until(lambda: line.drains.open == 1)
-        left.set()
-        action = await call
+    action = await closed(tmp_path, form, some(form, percent))
     assert (action.cost, action.unconfirmed) == (INPUT * 1_000 + WORDS * 4_000, False)
 
 
@@ -218,7 +209,7 @@ async def test_hazard_25_closing_within_the_drains_costs_what_the_upstream_says(
 async def test_hazard_23_an_upstream_that_breaks_off_costs_at_least_the_input_and_what_was_seen(
     tmp_path: Path, form: Format, percent: int
 ) -> None:
-    events = max(2, len(form.events) * percent // 100)
+    events = some(form, percent)
 
     async def script(seen: Seen, line: Line) -> None:
         await line.say(form.head, *map(chunk, form.events[:events]))
