@@ -16,6 +16,7 @@ from policy.hosted import hosted_uses, names_more
 from policy.media import Media, media
 from policy.model import Price, Rate, Rates
 from policy.money import MAX_USD, NANO
+from policy.pointer import dig
 from policy.pricing import Quantity, charge, nano_at
 from policy.text import text_tokens, text_tokens_max
 from policy.units import DIMENSIONS, REQUEST
@@ -89,7 +90,7 @@ def estimate_input(price: Price, rates: Rates, request: RequestFacts) -> dict[st
     usage: dict[str, Quantity] = {"request": 1}
     usage.update((unit, amount) for unit, amount in stated.items() if unit not in ("input_tokens", "output_tokens"))
     body = _object(request)
-    usage.update(_read_from(price, body))
+    usage.update(_known_before(price, request))
     models = _models(request.path, body)
     units = {rate.usage for rate in rates}
     if not units <= _TOKENS_AND_REQUESTS:
@@ -213,16 +214,14 @@ def _dearest(rates: Rates, kinds: tuple[str, ...] | list[str], base: str, tokens
     return dearest
 
 
-def _read_from(price: Price, body: dict[str, Any]) -> dict[str, Quantity]:
-    """Units that the rule reads from the request itself: known before it is forwarded."""
+def _known_before(price: Price, request: RequestFacts) -> dict[str, Quantity]:
+    """Units that the rule reads from the request itself, or that its bytes are."""
     found: dict[str, Quantity] = {}
     for source in price.usage:
-        if source.kind == "request":
-            value: Any = body
-            for name in source.path.split("."):
-                value = value.get(name) if isinstance(value, dict) else None
-            if (quantity := number(value)) is not None:
-                found[source.unit] = quantity
+        if source.kind == "request" and (quantity := number(dig(request.body, source.path))) is not None:
+            found[source.unit] = quantity
+        elif source.kind == "measured" and source.path == "request_bytes" and request.body_bytes:
+            found[source.unit] = request.body_bytes + request.file_bytes
     return found
 
 

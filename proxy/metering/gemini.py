@@ -31,7 +31,7 @@ _DETAILS = (
     ("cacheTokensDetails", "cache_{}_read_tokens"),
     ("candidatesTokensDetails", "output_{}_tokens"),
 )
-_STANDARD = frozenset(("", "standard", "unspecified"))
+_UNTOLD = frozenset(("", "unspecified"))
 _GENERATION = re.compile(r"gemini-(\d+)")
 _COUNTING = ":countTokens"
 
@@ -131,10 +131,14 @@ def _size(stated: Any) -> int:
 
 
 def _terms(stated: Mapping[str, Any]) -> dict[str, str]:
-    """AI Studio's `serviceTier: flex`, Vertex's `trafficType: ON_DEMAND_FLEX`."""
+    """AI Studio's `serviceTier: flex`, Vertex's `trafficType: ON_DEMAND_FLEX`; the standard one is told too, as a call
+    that asked for another may have been served on it.
+    """
     tier, traffic = str(stated.get("serviceTier") or "").lower(), str(stated.get("trafficType") or "").lower()
-    tier = tier.removeprefix("service_tier_") or traffic.partition("on_demand_")[2]
-    return {} if tier in _STANDARD else {"service_tier": tier}
+    tier = tier.removeprefix("service_tier_") or (
+        "standard" if traffic == "on_demand" else traffic.partition("on_demand_")[2]
+    )
+    return {} if tier in _UNTOLD else {"service_tier": tier}
 
 
 def _searched(candidate: Mapping[str, Any]) -> Iterator[str]:

@@ -448,6 +448,14 @@ def test_own_units_read_from_the_request_are_known_before(body, seconds):
     assert estimate(rule, VIDEO, RequestFacts("/video", body, 100)).usage["seconds"] == seconds
 
 
+def test_own_units_may_be_named_by_a_json_pointer_or_be_the_bytes_of_the_request():
+    pointed = price(UsageSource("seconds", "request", "/clips/1/seconds"), seconds=60)
+    assert estimate(pointed, VIDEO, RequestFacts("/video", {"clips": [{}, {"seconds": 9}]}, 100)).usage["seconds"] == 9
+    sent = price(UsageSource("seconds", "measured", "request_bytes"), seconds=60)
+    assert estimate(sent, VIDEO, RequestFacts("/video", None, 100, 20)).usage["seconds"] == 120
+    assert estimate(sent, VIDEO, RequestFacts("/video", None, 0)).usage["seconds"] == 60  # streamed: not known yet
+
+
 def test_own_units_read_from_the_answer_are_the_rules_to_estimate():
     rule = price(UsageSource("seconds", "response", "options.seconds"), seconds=60)
     assert estimate(rule, VIDEO, RequestFacts("/video", {"options": {"seconds": 1}}, 100)).usage["seconds"] == 60

@@ -142,11 +142,11 @@ def test_usage_inside_of_a_response():
 @pytest.mark.parametrize(
     ("stated", "terms"),
     [
-        ({"serviceTier": "standard"}, {}),
+        ({"serviceTier": "standard"}, {"service_tier": "standard"}),
         ({"serviceTier": "flex"}, {"service_tier": "flex"}),
         ({"serviceTier": "SERVICE_TIER_PRIORITY"}, {"service_tier": "priority"}),
         ({"serviceTier": "SERVICE_TIER_UNSPECIFIED"}, {}),
-        ({"trafficType": "ON_DEMAND"}, {}),
+        ({"trafficType": "ON_DEMAND"}, {"service_tier": "standard"}),
         ({"trafficType": "ON_DEMAND_FLEX"}, {"service_tier": "flex"}),
         ({"trafficType": "ON_DEMAND_PRIORITY"}, {"service_tier": "priority"}),
         ({"trafficType": "PROVISIONED_THROUGHPUT"}, {}),
