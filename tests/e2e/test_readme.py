@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from policy.decide import STATUS, TRANSIENT
+from policy.parse import parse_policy
 from proxy.cli import parser
 from tests.sidecar import ADMIN, Process
 
@@ -50,6 +51,12 @@ def test_the_first_call_is_governed_and_the_second_denied(sidecar):
     assert "x-should-retry: false" in head
     assert '"budget_exceeded"' in body
     assert sidecar.get("/api/agents/pauper")["status"] == "paused"
+
+
+def test_its_price_of_any_paid_api_loads():
+    (rule,) = re.findall(r"```yaml\n(  - name: render.*?)```", README, re.DOTALL)
+    text = f"version: 1\nupstreams: {{render: {{url: 'http://127.0.0.1:9000'}}}}\nprices:\n{rule}"
+    assert parse_policy(text, name="README.md", env={}, read_file=str).warnings == ()
 
 
 @pytest.mark.parametrize("command", CURLS[2:], ids=lambda command: re.search(r"/api/\w+", command)[0])
