@@ -1,6 +1,6 @@
 """Recorded provider traffic, replayed through a real sidecar: is what was metered, reserved and charged right?
 
-    python -m tests.bench.metering RECORDED.jsonl[.gz] [--seed N] [--cap] [--show]
+    python -m tests.bench.metering RECORDED.jsonl[.gz] [--seed N] [--cap] [--limit USD] [--show]
 
 Each line of the file is one exchange as JSON: host, method, path, request (text), status, content_type, response
 (text), and `expected`: null, or {"usage": {…}} by the vocabulary, worked out by someone else. The response is sent to
@@ -91,7 +91,7 @@ def _has_media(node: Any) -> bool:
     return isinstance(node, str) and node.startswith("data:")
 
 
-def policy_text(lines: list[dict[str, Any]], url: str, cap: bool) -> tuple[str, dict[str, str]]:
+def policy_text(lines: list[dict[str, Any]], url: str, cap: bool, limit: str) -> tuple[str, dict[str, str]]:
     """A policy with two upstreams a host, priced by the catalog and flat; and the first one's name by host."""
     catalog, names, upstreams = Catalog(), {}, []
     for number, host in enumerate(sorted({line["host"] for line in lines})):
@@ -103,7 +103,7 @@ def policy_text(lines: list[dict[str, Any]], url: str, cap: bool) -> tuple[str, 
     return (
         "version: 1\nupstreams:\n"
         + "\n".join(upstreams)
-        + "\nagents: [{id: replay, monthly_budget: 1000000, per_action_limit: 1000}]\nprices:\n"
+        + f"\nagents: [{{id: replay, monthly_budget: 1000000, per_action_limit: {limit}}}]\nprices:\n"
         + f"  - {{name: flat, match: {{upstream: [{flat}]}}, rates: {FLAT}, cap_output: {str(cap).lower()}}}\n"
         + f"  - {{name: catalog, rates: catalog, cap_output: {str(cap).lower()}}}\n"
     ), names
@@ -133,12 +133,12 @@ class Replay:
         await line.say(b"0\r\n\r\n")
 
 
-async def replay(lines: list[dict[str, Any]], seed: int, cap: bool, show: bool) -> dict[str, Found]:
+async def replay(lines: list[dict[str, Any]], seed: int, cap: bool, limit: str, show: bool) -> dict[str, Found]:
     found: dict[str, Found] = {}
     upstream = ScriptedUpstream(Replay(lines, seed))
     async with upstream:
         with tempfile.TemporaryDirectory() as folder:
-            text, names = policy_text(lines, upstream.url, cap)
+            text, names = policy_text(lines, upstream.url, cap, limit)
             Path(folder, "policy.yaml").write_text(text)
             async with (
                 in_process(Path(folder, "policy.yaml"), Path(folder, "data")) as (_, url),
@@ -188,8 +188,7 @@ def judge(line: dict[str, Any], action: dict[str, Any], found: Found, show: bool
     found.usage[verdict] += 1
     if show and verdict != "right":
         print(verdict.upper(), line["host"], line["path"][-50:], "wanted", wanted, "got", usage, action["flags"])
-    # An unconfirmed action was charged at its reservation: the truth is what its usage should have cost.
-    cost = max(int(action["cost"] * NANO), charge(_rates(action["charge"]["rates"]), expected["usage"]))
+    cost = true_cost(action, expected["usage"])
     covered = int(action["reserved"] * NANO) >= cost
     plain = is_plain(json.loads(line["request"])) if line["request"] else False
     found.covered += covered
@@ -200,6 +199,17 @@ def judge(line: dict[str, Any], action: dict[str, Any], found: Found, show: bool
     if show and not covered:
         kind = "plain" if plain else "not plain"
         print("NOT COVERED", kind, line["host"], line["path"][-50:], action["reserved"], action["cost"])
+
+
+def true_cost(action: dict[str, Any], used: dict[str, int]) -> int:
+    """What the call should have cost: with a ceiling written upstream, its output would have ended there."""
+    rates = _rates(action["charge"]["rates"])
+    if action["outputCap"] is None:
+        return max(int(action["cost"] * NANO), charge(rates, used))
+    items = action["charge"]["estimate"]["items"]
+    most = max((item["quantity"] for item in items if item["usage"].startswith("output_")), default=0)
+    cut = {unit: min(count, most) if unit.startswith("output_") else count for unit, count in used.items()}
+    return charge(rates, cut)
 
 
 def compare_input(line: dict[str, Any], action: dict[str, Any], truth: int, found: Found, show: bool) -> None:
@@ -250,12 +260,13 @@ def main() -> None:
     parser.add_argument("recorded", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cap", action="store_true")
+    parser.add_argument("--limit", default="1000", help="the agent's per_action_limit in USD")
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     logging.getLogger("agent_ledger").setLevel(logging.ERROR)
     began = time.monotonic()
     lines = read(options.recorded)
-    table(asyncio.run(replay(lines, options.seed, options.cap, options.show)))
+    table(asyncio.run(replay(lines, options.seed, options.cap, options.limit, options.show)))
     print(f"{len(lines)} exchanges in {time.monotonic() - began:.0f} s")
 
 
