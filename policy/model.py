@@ -168,6 +168,7 @@ class Policy:
     mode: Mode = "enforce"
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     durability: Literal["normal", "strict"] = "normal"
+    ledger_unavailable: Literal["deny", "allow"] = "deny"
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
     prices: tuple[Price, ...] = ()

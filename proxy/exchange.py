@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-from policy.money import usd
+from policy.money import format_usd, usd
 from policy.pricing import dump_rates
 from policy.settlement import Conclusion, at_least, conclude, needs_usage
 from proxy.denials import Refused
@@ -234,6 +234,9 @@ class Exchange:
             duration_ms=self._elapsed_ms(),
             rates=None if rates is self._quoted.rates else dump_rates(rates),
         )
+        if not self._admission.recorded:
+            self._tell_unrecorded(conclusion.charge)
+            return
         ledger = self._sidecar.ledger
         try:
             if conclusion.voided:
@@ -245,6 +248,17 @@ class Exchange:
             log.error("action %s could not be settled: %s", self._admission.action_id, error)
         else:
             self._sidecar.metrics.ended(action)
+
+    def _tell_unrecorded(self, cost: int) -> None:
+        """The log line is all that is kept of it: enough for an `adjust` once the ledger can record again."""
+        self._sidecar.metrics.unrecorded(cost)
+        log.warning(
+            "action %s of agent %s, %s, was let through unrecorded; it cost %s",
+            self._admission.action_id,
+            self._caller.agent.id,
+            self._quoted.target,
+            format_usd(cost),
+        )
 
     def _used(self, metered: Metered, complete: bool) -> tuple[Usage | None, bool]:
         """What the call used, and whether that is all: of a stream that broke off, at least what was seen of it."""

@@ -58,8 +58,14 @@ class Gate:
 
     async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote) -> Admission:
         """Decide and reserve in one step. Raises Refused with the denial."""
+        ledger, call = self._sidecar.ledger, quoted.call(caller.agent.id, rules.policy.hash)
         try:
-            answer = await self._sidecar.ledger.authorize(quoted.call(caller.agent.id, rules.policy.hash))
+            try:
+                answer = await ledger.authorize(call)
+            except LedgerUnavailable:
+                if rules.policy.ledger_unavailable == "deny":
+                    raise
+                answer = await ledger.unrecorded(call)
         except AgentUnknown as error:
             raise Refused(404, "agent_not_found", "Agent Ledger: no agent has this id.") from error
         except LedgerUnavailable as error:

@@ -34,6 +34,8 @@ class Metrics:
         self.spend_nano = 0
         self.overruns = 0
         self.unconfirmed = 0
+        self.unrecorded_calls = 0
+        self.unrecorded_nano = 0
         self.open_streams = 0
 
     def refused(self, code: str) -> None:
@@ -49,6 +51,11 @@ class Metrics:
     def reported(self, action: Action) -> None:
         """A self-reported action that was recorded."""
         self._count(action, REPORTED)
+
+    def unrecorded(self, cost: int) -> None:
+        """A proxied call that passed while the ledger could not record, and what it cost (nano-dollars)."""
+        self.unrecorded_calls += 1
+        self.unrecorded_nano += cost
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -98,6 +105,8 @@ class _Scrape(Collector):
         yield CounterMetricFamily("spend_usd", "USD charged.", metrics.spend_nano / NANO)
         yield CounterMetricFamily("overruns", "Charges above their reservation.", metrics.overruns)
         yield CounterMetricFamily("unconfirmed", "Charges that no usage confirmed.", metrics.unconfirmed)
+        yield CounterMetricFamily("unrecorded_calls", "Calls let through unrecorded.", metrics.unrecorded_calls)
+        yield CounterMetricFamily("unrecorded_usd", "USD that they cost.", metrics.unrecorded_nano / NANO)
         yield GaugeMetricFamily("open_streams", "Answers being streamed.", metrics.open_streams)
 
     def _state(self) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from policy.source import Node, ScalarNode
 
 _PERIODS: tuple[PeriodName, ...] = get_args(PeriodName)
 _GROUPS: tuple[GroupKey, ...] = get_args(GroupKey)
-_ALERT_TYPES = ("budget_threshold", "budget_exceeded", "action_failed", "overrun", "policy_rejected")
+_ALERT_TYPES = ("budget_threshold", "budget_exceeded", "action_failed", "overrun", "policy_rejected", "failed_open")
 _BUDGET_KEYS = ("name", "each", "match", "amount", "period", "timezone", "mode")
 _LIMIT_KEYS = ("name", "each", "match", "requests", "period", "concurrent", "mode")
 _PERCENT = re.compile(r"[1-9]\d{0,3}%", re.ASCII)

@@ -25,6 +25,7 @@ _SECTIONS = ("version", "defaults", "upstreams", "agents", "prices", "budgets", 
 Unpriced = Literal["deny", "free"] | Rates
 _UNPRICED: tuple[Literal["deny", "free"], ...] = ("deny", "free")
 Durability = Literal["normal", "strict"]
+Failing = Literal["deny", "allow"]
 
 
 class PolicyError(ValueError):
@@ -79,6 +80,7 @@ class _Defaults:
     mode: Mode
     zone: ZoneInfo
     durability: Durability
+    ledger_unavailable: Failing
 
 
 def _read_policy(reader: Reader, root: Node, text: str) -> Policy:
@@ -103,6 +105,7 @@ def _read_policy(reader: Reader, root: Node, text: str) -> Policy:
         mode=defaults.mode,
         zone=defaults.zone,
         durability=defaults.durability,
+        ledger_unavailable=defaults.ledger_unavailable,
         upstreams=upstreams,
         agents=agents,
         prices=prices,
@@ -124,13 +127,14 @@ def _check_version(reader: Reader, node: Node | None) -> None:
 
 
 def _defaults(reader: Reader, node: Node | None) -> _Defaults:
-    known = ("unpriced", "mode", "timezone", "durability")
+    known = ("unpriced", "mode", "timezone", "durability", "ledger_unavailable")
     fields = reader.fields(node, "defaults", known) if node else {}
     return _Defaults(
         unpriced=_unpriced(reader, fields.get("unpriced")),
         mode=reader.choice(fields.get("mode"), MODES, "enforce"),
         zone=reader.zone(fields.get("timezone")),
         durability=reader.choice(fields.get("durability"), ("normal", "strict"), "normal"),
+        ledger_unavailable=reader.choice(fields.get("ledger_unavailable"), ("deny", "allow"), "deny"),
     )
 
 

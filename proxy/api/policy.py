@@ -52,6 +52,7 @@ def policy_json(policy: Policy) -> dict[str, Any]:
             "mode": policy.mode,
             "timezone": str(policy.zone),
             "durability": policy.durability,
+            "ledgerUnavailable": policy.ledger_unavailable,
         },
         "upstreams": [_upstream(upstream) for upstream in policy.upstreams.values()],
         "agents": [_agent(agent) for agent in policy.agents.values()],

@@ -158,7 +158,9 @@ class Administration(Reading):
     def health(self) -> Health:
         store = self._store
         why = store.journal.failure or store.disk_low or ("" if self._rules else "no policy is in force yet")
-        return Health(not why, why, store.journal.tip.seq, store.journal.tip.head, store.warnings())
+        passed = self._unrecorded.warning()
+        warnings = store.warnings() if passed is None else (*store.warnings(), passed)
+        return Health(not why, why, store.journal.tip.seq, store.journal.tip.head, warnings)
 
     def _admitting(self) -> Rulebook:
         """The rules to admit by. Raises LedgerUnavailable."""

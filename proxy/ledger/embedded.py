@@ -28,6 +28,7 @@ from proxy.ledger.port import (
     Denial,
     Ending,
     IdempotencyConflict,
+    LedgerUnavailable,
     NotOpen,
     Recorded,
     Settlement,
@@ -93,6 +94,20 @@ class EmbeddedLedger(Administration):
             raise
         remaining = _remaining(rules, judged.standings, reserved)
         return Admission(action.id, reserved, judged.at, remaining, judged.decision.softened)
+
+    async def unrecorded(self, call: Call) -> Admission | Denial:
+        store, rules = self._store, self._rules
+        if rules is None:
+            raise LedgerUnavailable("no policy is in force yet")
+        judged = self._judge(call, rules, self._resumed(call.agent_id, rules))
+        if judged.decision.denied is not None:
+            return Denial(judged.decision.denied, None, self.agent(call.agent_id))
+        self._unrecorded.admit(judged.at, store.journal.failure or store.disk_low or "for a moment")
+        reserved = call.estimate or 0
+        remaining = _remaining(rules, judged.standings, reserved)
+        return Admission(
+            new_id("act", judged.at), reserved, judged.at, remaining, judged.decision.softened, recorded=False
+        )
 
     async def settle(self, action_id: str, settlement: Settlement) -> Action:
         action, seq = self._end(action_id, "settle", "settled", settlement.charge, settlement)

@@ -14,8 +14,8 @@ from proxy.ledger.ids import new_id
 from proxy.ledger.port import Action, Agent, Alert
 from proxy.ledger.rulebook import Rulebook
 
-_HOUR_MS = 3_600_000
-_DAY_MS = 24 * _HOUR_MS
+HOUR_MS = 3_600_000
+_DAY_MS = 24 * HOUR_MS
 
 
 def notice(at: int, agent_id: str | None, kind: str, message: str, once: str | None = None, until: int = 0) -> Notice:
@@ -76,7 +76,7 @@ def of_ending(
         once = f"action_failed|{agent.id}|{action.target}"
         if not book.raised(once):
             message = failed_message(agent.id, action.target, action.upstream_status)
-            raised.append(notice(at, agent.id, "action_failed", message, once, at // _HOUR_MS * _HOUR_MS + _HOUR_MS))
+            raised.append(notice(at, agent.id, "action_failed", message, once, at // HOUR_MS * HOUR_MS + HOUR_MS))
     return tuple(raised)
 
 

@@ -98,7 +98,8 @@ class Call:
 class Admission:
     """The call may go; ``reserved`` is held against every budget that matches it until it ends.
 
-    ``remaining`` is the least room left in any enforced budget after this reservation (None: no budget binds).
+    ``remaining`` is the least room left in any enforced budget after this reservation (None: no budget binds). Not
+    ``recorded``: nothing is held, and there is nothing to settle.
     """
 
     action_id: str
@@ -106,6 +107,7 @@ class Admission:
     at: int
     remaining: int | None
     softened: tuple[Verdict, ...] = ()
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,12 @@ class Ledger(Protocol):
 
         A budget_exceeded on the agent's own month pauses it and raises one alert, in the same step. Raises
         AgentUnknown.
+        """
+
+    async def unrecorded(self, call: Call) -> Admission | Denial:
+        """Judge a call that authorize could not record, by what was last recorded, for a policy that fails open.
+
+        Nothing is reserved, journaled or paused; an admission is counted and alerted. Raises AgentUnknown.
         """
 
     async def settle(self, action_id: str, settlement: Settlement) -> Action:

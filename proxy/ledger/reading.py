@@ -9,6 +9,7 @@ from typing import Any
 from proxy.ledger import queries
 from proxy.ledger.port import Action, ActionFilter, Alert, Page, Reservation
 from proxy.ledger.store import Store
+from proxy.ledger.unrecorded import Unrecorded
 
 _EXPORT_PAGE = 1000
 
@@ -18,6 +19,7 @@ class Reading:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._unrecorded = Unrecorded(store)
 
     def reservations(self) -> Sequence[Reservation]:
         drafts = (reservation.action for reservation in self._store.book.open.values())
@@ -53,7 +55,8 @@ class Reading:
 
     async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
         await self._store.caught_up()
-        return await self._store.index.read(partial(queries.alerts, agent_id=agent_id, limit=limit))
+        held = await self._store.index.read(partial(queries.alerts, agent_id=agent_id, limit=limit))
+        return [*self._unrecorded.alerts, *held][:limit] if agent_id is None else held
 
     async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
         queries.check_groups(group_by)

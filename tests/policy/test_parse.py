@@ -218,11 +218,12 @@ def test_unpriced(written, meant):
 
 def test_defaults_are_those_of_the_whole_policy():
     found = policy(
-        "defaults: {mode: shadow, timezone: Asia/Tokyo, durability: strict}\n"
+        "defaults: {mode: shadow, timezone: Asia/Tokyo, durability: strict, ledger_unavailable: allow}\n"
         "budgets: [{name: b, amount: 1, period: week}]\n"
         "prices: [{name: p, rates: [{request: 1}, {from: 2027-01-01, request: 2}]}]\n"
     )
     assert (found.mode, found.durability, found.zone.key) == ("shadow", "strict", "Asia/Tokyo")
+    assert (found.ledger_unavailable, policy("").ledger_unavailable) == ("allow", "deny")
     assert (found.budgets[0].zone.key, found.budgets[0].mode) == ("Asia/Tokyo", "enforce")
     tokyo_ms = int(datetime(2026, 12, 31, 15, tzinfo=UTC).timestamp()) * 1000
     assert [dated.from_ms for dated in found.prices[0].rates] == [0, tokyo_ms]
@@ -433,7 +434,7 @@ def test_a_missing_secret_is_one_problem_not_two():
 @pytest.mark.parametrize(
     "text",
     [
-        "defaults: {mode: X, timezone: X, durability: X, unpriced: X}",
+        "defaults: {mode: X, timezone: X, durability: X, ledger_unavailable: X, unpriced: X}",
         "upstreams: {u: {url: X, meter: X, catalog: X, timeout: X, ask_usage: X, set_headers: {a: X}}}",
         "agents: [{id: X, name: X, monthly_budget: X, auto_resume: X, key: X}]",
         "prices: [{name: X, rates: {request: X}, match: {method: X, path: X, upstream: X, body: {a: X}, protocol: X}}]",
