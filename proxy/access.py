@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import hmac
-import os
+import ipaddress
 import re
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.denials import Refused, reply
 from proxy.identify import digest
-from proxy.ledger.port import Ledger
-from proxy.settings import Settings
 from proxy.state import Sidecar
-
-ADMIN_TOKEN_ENV = "AGENT_LEDGER_ADMIN_TOKEN"  # noqa: S105 (a name, not a token)
 
 ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
 
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|\[::1\]", re.ASCII)
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d{1,5})?", re.ASCII)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITE = frozenset({"none", "same-origin"})
+_SECURITY = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: under that, browsers send the page's own forms with `Origin: null`.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +49,30 @@ ADMIN = Principal()
 class Access:
     """Answers who calls, and what is refused whoever calls."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._allowed = frozenset(host.lower() for host in settings.allow_hosts)
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+        self._open = sidecar.settings.no_auth
+        self._allowed = frozenset(host.lower() for host in sidecar.settings.allow_hosts)
 
     def identify(self, headers: Headers) -> Principal | None:
         """The admin or agent whose credential this is; None for none, a wrong one, or two in one slot."""
-        if self._settings.no_auth:
+        if self._open:
             return ADMIN
         keys, bearers = headers.getlist("x-ledger-key"), headers.getlist("authorization")
         if len(keys) > 1 or len(bearers) > 1:
             return None
         token = keys[0].strip() if keys else _bearer("".join(bearers))
-        if not keys and _same(token, self._settings.admin_token):
+        if not keys and self._sidecar.admin.accept(token):
             return ADMIN
-        agent = self._ledger.agent_by_key(digest(token)) if token else None
+        agent = self._sidecar.ledger.agent_by_key(digest(token)) if token else None
         return Principal(agent.id) if agent else None
 
     def reads_metrics(self, headers: Headers) -> bool:
         """With the admin's or the metrics token, on any Host: Prometheus comes with the pod's address."""
         token = _bearer(headers.get("authorization", ""))
-        if _same(token, self._settings.metrics_token) or _same(token, self._settings.admin_token):
+        if self._sidecar.scraper.accept(token) or self._sidecar.admin.accept(token):
             return True
-        return self._settings.no_auth and self._answers_for(headers) is not None
+        return self._open and self._answers_for(headers) is not None
 
     def refuse(self, method: str, headers: Headers) -> Refused | None:
         """Why it is answered for nobody: a foreign Host (DNS rebinding), or a page of a foreign Origin or site."""
@@ -79,8 +82,7 @@ class Access:
         for origin in headers.getlist("origin"):
             if origin.lower() not in (f"http://{host}", f"https://{host}"):
                 return Refused(403, "foreign_origin", "Requests from pages of another origin are refused.")
-        site = headers.get("sec-fetch-site", "none")
-        if method not in _SAFE_METHODS and site not in ("none", "same-origin"):
+        if method not in _SAFE_METHODS and not _OWN_SITE.issuperset(headers.getlist("sec-fetch-site")):
             return Refused(403, "foreign_origin", "Changes from pages of another site are refused.")
         return None
 
@@ -91,28 +93,34 @@ class Access:
         if found is None:
             return None
         host, name = found[0], found[1]
-        return host if _LOOPBACK.fullmatch(name) or name in self._allowed or host in self._allowed else None
+        return host if _is_loopback(name) or name in self._allowed or host in self._allowed else None
 
 
 class Guard:
     """ASGI: refuses foreign Hosts and Origins, and says in ``scope["principal"]`` who calls (None: nobody known).
 
-    Probes and Prometheus come with any Host; /metrics asks for its token itself.
+    Every answer carries what keeps a browser from doing more with it than to show it. Probes and Prometheus come with
+    any Host; /metrics asks for its token itself.
     """
 
     def __init__(self, app: ASGIApp, sidecar: Sidecar) -> None:
         self._app = app
-        self._access = Access(sidecar.settings, sidecar.ledger)
+        self._access = Access(sidecar)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ANY_HOST:
-            await self._app(scope, receive, send)
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY)
+            await send(message)
+
+        if scope["path"] in ANY_HOST:
+            await self._app(scope, receive, secured)
             return
         headers = Headers(scope=scope)
         if refusal := self._access.refuse(scope["method"], headers):
-            await refusal_response(refusal)(scope, receive, send)
+            await refusal_response(refusal)(scope, receive, secured)
         else:
-            await self._app({**scope, "principal": self._access.identify(headers)}, receive, send)
+            await self._app({**scope, "principal": self._access.identify(headers)}, receive, secured)
 
 
 def refusal_response(refusal: Refused) -> Response:
@@ -122,38 +130,16 @@ def refusal_response(refusal: Refused) -> Response:
     return Response(answer.body, answer.status, headers)
 
 
-def admin_token(data: Path, env: Mapping[str, str]) -> tuple[str, Path | None]:
-    """The environment's token, else the one kept in DATA/admin-token, made (mode 0600) on the first start.
-
-    The path is that file's, None where the token came from the environment.
-    """
-    if token := env.get(ADMIN_TOKEN_ENV, "").strip():
-        return token, None
-    path = data / "admin-token"
-    if path.exists() and (token := path.read_text("ascii").strip()):
-        return token, path
-    token = secrets.token_urlsafe(32)
-    data.mkdir(parents=True, exist_ok=True)
-    _write_private(path, token + "\n")
-    return token, path
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all: a crash must not leave an empty token behind."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
 def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _same(token: str, secret: str) -> bool:
-    """In constant time; a secret that was never set is nobody's."""
-    return bool(secret) and hmac.compare_digest(token.encode(), secret.encode())
+def _is_loopback(name: str) -> bool:
+    """As a browser writes it: it has made decimal, hexadecimal and short forms into these before it sends them."""
+    if name in ("localhost", "[::1]"):
+        return True
+    try:
+        return ipaddress.IPv4Address(name).is_loopback
+    except ValueError:
+        return False

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from policy.parse import PolicyError
 from proxy import demo
-from proxy.access import admin_token
 from proxy.app import serve
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
@@ -23,6 +22,7 @@ from proxy.ledger.port import LedgerError
 from proxy.ledger.verify import verify
 from proxy.rules import read_policy
 from proxy.settings import Settings
+from proxy.tokens import METRICS_TOKEN_ENV, TokenError, Tokens, admin_source, token_source
 
 log = logging.getLogger("agent_ledger")
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PolicyError as error:
         print(error.render(), file=sys.stderr)
         return 1
-    except (LedgerError, OSError, UnicodeError) as error:
+    except (LedgerError, TokenError, OSError, UnicodeError) as error:
         print(f"agent-ledger: {error}", file=sys.stderr)
         return 1
     return status
@@ -94,7 +94,8 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"agent-ledger: --no-auth {problem}", file=sys.stderr)
         return 2
     options.data.mkdir(parents=True, exist_ok=True)
-    token, token_file = admin_token(options.data, os.environ)
+    admin_token, admin_token_file = admin_source(options.data, os.environ)
+    metrics_token, metrics_token_file = token_source(os.environ, METRICS_TOKEN_ENV)
     settings = Settings(
         policy=options.policy,
         data=options.data,
@@ -103,10 +104,12 @@ def _serve(options: argparse.Namespace) -> int:
         agent=options.agent,
         no_auth=options.no_auth,
         allow_hosts=frozenset(host.lower() for host in options.allow_host),
-        admin_token=token,
-        metrics_token=os.environ.get("AGENT_LEDGER_METRICS_TOKEN", ""),
+        admin_token=admin_token,
+        admin_token_file=admin_token_file,
+        metrics_token=metrics_token,
+        metrics_token_file=metrics_token_file,
     )
-    asyncio.run(serve(settings, lambda url: _greet(settings, url, token_file)))
+    asyncio.run(serve(settings, lambda url: _greet(settings, url)))
     return 0
 
 
@@ -120,15 +123,16 @@ def _no_auth_problem(host: str) -> str | None:
     return None if loopback else f"is for loopback only, and --host is {host}"
 
 
-def _greet(settings: Settings, url: str, token_file: Path | None) -> None:
+def _greet(settings: Settings, url: str) -> None:
     """Where it listens; the admin token goes to a terminal only, a log gets the path of its file."""
     log.info("agent-ledger %s serves %s at %s", version("agent-ledger"), settings.policy, url)
     if settings.no_auth:
         log.warning("--no-auth: whoever reaches %s commands it; dashboard at %s/", url, url)
     elif sys.stderr.isatty():
-        print(f"\n  dashboard    {url}/\n  admin token  {settings.admin_token}\n", file=sys.stderr)
+        token = Tokens(settings.admin_token, settings.admin_token_file).held()[0]
+        print(f"\n  dashboard    {url}/\n  admin token  {token}\n", file=sys.stderr)
     else:
-        source = f"in {token_file}" if token_file else "from AGENT_LEDGER_ADMIN_TOKEN"
+        source = f"in {settings.admin_token_file}" if settings.admin_token_file else "from AGENT_LEDGER_ADMIN_TOKEN"
         log.info("dashboard at %s/, admin token %s", url, source)
 
 
@@ -166,14 +170,15 @@ def _demo(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="agent-ledger-demo-") as folder:
         policy = Path(folder, "policy.yaml")
         policy.write_text(demo.policy_text(), "utf-8")
-        token, token_file = admin_token(Path(folder), os.environ)
+        admin_token, admin_token_file = admin_source(Path(folder), os.environ)
         settings = Settings(
             policy,
             Path(folder, "data"),
             options.host,
             options.port,
             no_auth=_no_auth_problem(options.host) is None,  # play money: nothing to sign in for
-            admin_token=token,
+            admin_token=admin_token,
+            admin_token_file=admin_token_file,
         )
-        asyncio.run(serve(settings, lambda url: _greet(settings, url, token_file), demo.simulate))
+        asyncio.run(serve(settings, lambda url: _greet(settings, url), demo.simulate))
     return 0

@@ -10,7 +10,8 @@ from pathlib import Path
 class Settings:
     """``agent`` makes every call without a key that agent's; ``no_auth`` opens the API (loopback only).
 
-    ``allow_hosts`` are Host names, beside loopback ones, that the API and dashboard answer for.
+    ``allow_hosts`` are Host names, beside loopback ones, that the API and dashboard answer for. A token is given, or a
+    file that holds those in force.
     """
 
     policy: Path
@@ -21,4 +22,6 @@ class Settings:
     no_auth: bool = False
     allow_hosts: frozenset[str] = frozenset()
     admin_token: str = field(default="", repr=False)
+    admin_token_file: Path | None = None
     metrics_token: str = field(default="", repr=False)
+    metrics_token_file: Path | None = None

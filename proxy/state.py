@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.ledger.port import Ledger
 from proxy.settings import Settings
+from proxy.tokens import Tokens
 
 if TYPE_CHECKING:
     from proxy.metrics import Metrics
@@ -15,10 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sidecar:
-    """``policy_file.rules`` is the snapshot in force: take it once per request; a reload replaces it whole."""
+    """``policy_file.rules`` is the snapshot in force: take it once per request; a reload replaces it whole.
+
+    ``admin`` are the admin's tokens, ``scraper`` those that read the metrics alone.
+    """
 
     settings: Settings
     ledger: Ledger
     policy_file: PolicyFile
     metrics: Metrics
     draining: bool = False
+    admin: Tokens = field(init=False)
+    scraper: Tokens = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admin = Tokens(self.settings.admin_token, self.settings.admin_token_file)
+        self.scraper = Tokens(self.settings.metrics_token, self.settings.metrics_token_file)

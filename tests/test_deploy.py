@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from policy.parse import parse_policy
-from proxy.access import ADMIN_TOKEN_ENV, ANY_HOST
+from proxy.access import ANY_HOST
 from proxy.app import DRAIN_S
 from proxy.cli import parser
 from proxy.identify import KEY_PREFIX
+from proxy.tokens import ADMIN_TOKEN_ENV
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "deploy/kubernetes/base"
@@ -89,7 +90,15 @@ def test_the_policy_parses_without_a_warning():
 
 def test_the_sidecar_has_every_variable_that_the_policy_reads():
     read = set(re.findall(r"\$\{env:(\w+)\}", config_map()["data"]["policy.yaml"]))
-    assert read | {ADMIN_TOKEN_ENV} == set(variables(SIDECAR))
+    assert read | {f"{ADMIN_TOKEN_ENV}_FILE"} == set(variables(SIDECAR))
+
+
+def test_the_admin_tokens_are_a_mounted_file_so_that_they_roll_over_without_a_restart():
+    file = Path(variables(SIDECAR)[f"{ADMIN_TOKEN_ENV}_FILE"]["value"])
+    mount = next(one for one in SIDECAR["volumeMounts"] if one["mountPath"] == str(file.parent))
+    assert "subPath" not in mount, "a subPath is never updated"
+    volume = next(one for one in POD["volumes"] if one["name"] == mount["name"])["secret"]
+    assert [(item["key"], item["path"]) for item in volume["items"]] == [("admin-token", file.name)]
 
 
 def test_the_sidecars_arguments_are_those_of_the_command():
@@ -129,7 +138,7 @@ def test_the_agent_calls_the_sidecar_and_holds_no_provider_key():
 
 
 def test_promise_10_no_secret_is_in_the_folder():
-    sensitive = re.compile("KEY|TOKEN|SECRET")
+    sensitive = re.compile("(KEY|TOKEN|SECRET)(?!_FILE$)")
     for container in (SIDECAR, AGENT):
         assert all("value" not in one for name, one in variables(container).items() if sensitive.search(name))
     assert not any(load(name)["kind"] == "Secret" for name in KUSTOMIZATION["resources"])

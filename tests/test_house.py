@@ -21,7 +21,7 @@ FLOORS = [
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},
     {"proxy.server"},
     {"proxy.protocol"},
-    {"proxy.settings", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
+    {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
     {"policy"},
 ]
 

@@ -136,7 +136,7 @@ async def export(sidecar: Sidecar, request: Request) -> Response:
     query.done()
     actions = sidecar.ledger.export(asked)
     lines, media_type = (_csv(actions), "text/csv") if form == "csv" else (_jsonl(actions), "application/x-ndjson")
-    headers = {"cache-control": "no-store", "content-disposition": f'attachment; filename="actions.{form}"'}
+    headers = {"content-disposition": f'attachment; filename="actions.{form}"'}
     return StreamingResponse(_chunks(lines), headers=headers, media_type=media_type)
 
 

@@ -45,7 +45,7 @@ async def readyz(sidecar: Sidecar, request: Request) -> Response:
 
 
 async def metrics(sidecar: Sidecar, request: Request) -> Response:
-    if not Access(sidecar.settings, sidecar.ledger).reads_metrics(request.headers):
+    if not Access(sidecar).reads_metrics(request.headers):
         raise Refused(401, "unauthenticated", "Send the admin's or the metrics token as Authorization: Bearer.")
     return Response(sidecar.metrics.render(sidecar), headers={"content-type": CONTENT_TYPE})
 

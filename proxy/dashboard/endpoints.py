@@ -6,13 +6,11 @@ and each form carries its session's token.
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
 from collections.abc import Mapping
 from urllib.parse import parse_qs
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -20,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.dashboard import session
 from proxy.dashboard.pages import render
+from proxy.dashboard.session import Session
 from proxy.dashboard.view import home
 from proxy.ledger.port import AgentUnknown, LedgerError
 from proxy.state import Sidecar
@@ -31,23 +29,11 @@ from proxy.state import Sidecar
 FORM_MAX_BYTES = 16 * 1024
 REFRESH_S = 5
 
-_SECURITY = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    # Not no-referrer: under that, browsers send the page's own forms with `Origin: null`.
-    "referrer-policy": "same-origin",
-    "cache-control": "no-store",
-}
-
 
 def routes(sidecar: Sidecar) -> list[Route | Mount]:
     """`/` and everything under `/ui`."""
     pages = _Pages(sidecar)
-    middleware = [
-        Middleware(_SecurityHeaders),
-        Middleware(ExceptionMiddleware, handlers={HTTPException: _problem, LedgerError: _problem}),
-    ]
+    middleware = [Middleware(ExceptionMiddleware, handlers={HTTPException: _problem, LedgerError: _problem})]
     under_ui = [
         Route("/sign-in", pages.sign_in, methods=["GET", "POST"]),
         Route("/sign-out", pages.sign_out, methods=["POST"]),
@@ -65,8 +51,8 @@ def routes(sidecar: Sidecar) -> list[Route | Mount]:
 class _Pages:
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
-        # Without a token (--no-auth) the forms' tokens still need a key that no other site can know.
-        self._secret = sidecar.settings.admin_token or secrets.token_hex(32)
+        # Whom no cookie let in (by Bearer, or --no-auth) still gets forms that no other site can know.
+        self._bare = Session("", secrets.token_hex(32))
 
     async def home(self, request: Request) -> Response:
         visit = self._visit(request)
@@ -76,7 +62,7 @@ class _Pages:
         return render(
             "home.html",
             page=await home(self._sidecar, base_url, int(time.time() * 1000)),
-            form_token=session.form_token(self._secret, visit),
+            form_token=session.form_token(visit),
             no_auth=self._sidecar.settings.no_auth,
             policy_path=str(self._sidecar.settings.policy),
             refresh_s=REFRESH_S,
@@ -86,16 +72,20 @@ class _Pages:
         if request.method != "POST":
             return render("sign_in.html", wrong=False) if self._visit(request) is None else RedirectResponse("/", 303)
         form = await _form(request)
-        if not hmac.compare_digest(form.get("token", "").strip().encode(), self._secret.encode()):
+        token = form.get("token", "").strip()
+        if not self._sidecar.admin.accept(token):
+            self._sidecar.metrics.refused("unauthenticated")
             return render("sign_in.html", status=401, wrong=True)
         response = RedirectResponse("/", 303)
         response.set_cookie(
             session.COOKIE,
-            session.open_session(self._secret),
+            session.open_session(token),
             max_age=session.LIFETIME_S,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            # The sidecar speaks no TLS. Where a proxy before it does, the page's own Origin says so, and not any header
+            # of that proxy's that another could send as well.
+            secure=request.headers.get("origin", "").startswith("https:"),
         )
         return response
 
@@ -122,19 +112,19 @@ class _Pages:
             raise HTTPException(404, "There is no such alert.")
         return RedirectResponse("/", 303)
 
-    def _visit(self, request: Request) -> str | None:
-        """What the visitor's forms are tied to: its session, or "" where the Bearer token or --no-auth let it in."""
+    def _visit(self, request: Request) -> Session | None:
+        """What the visitor's forms are tied to."""
         principal = request.scope["principal"]
         if principal is not None and principal.is_admin:
-            return ""
-        return session.session_of(request.headers, self._secret)
+            return self._bare
+        return session.session_of(request.headers, self._sidecar.admin.held())
 
     async def _check_form(self, request: Request) -> None:
         visit = self._visit(request)
         if visit is None:
             raise HTTPException(401, "Your session has ended.")
         form = await _form(request)
-        if not session.form_ok(self._secret, visit, form.get("form_token", "")):
+        if not session.form_ok(visit, form.get("form_token", "")):
             raise HTTPException(403, "This form is from another session. Go back, reload the page and try again.")
 
 
@@ -156,16 +146,3 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         status, message = 404 if isinstance(error, AgentUnknown) else 503, str(error)
     return render("problem.html", status=status, code=status, message=message)
-
-
-class _SecurityHeaders:
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def secured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_SECURITY)
-            await send(message)
-
-        await self._app(scope, receive, secured)

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from starlette.datastructures import Headers
 
-from proxy.access import ADMIN, ADMIN_TOKEN_ENV, Access, Principal, admin_token
+from proxy.access import ADMIN, Access, Principal
 from proxy.identify import digest
 from proxy.settings import Settings
+from proxy.state import Sidecar
 
 KEY = "alk_" + "k" * 43
 BOT = Principal("bot")
@@ -19,7 +19,7 @@ def access(**settings) -> Access:
     keys = {digest(KEY): SimpleNamespace(id="bot")}
     ledger = SimpleNamespace(agent_by_key=keys.get)
     given = {"admin_token": "the-admin-token", "metrics_token": "the-metrics-token", **settings}
-    return Access(Settings(policy=Path("p"), data=Path("d"), **given), ledger)
+    return Access(Sidecar(Settings(policy=Path("p"), data=Path("d"), **given), ledger, None, None))
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:
@@ -63,31 +63,84 @@ def test_no_auth_makes_everyone_the_admin():
     assert access(no_auth=True).identify(headers()) == ADMIN
 
 
-@pytest.mark.parametrize(
-    ("host", "answered"),
-    [
-        ("127.0.0.1:8080", True),
-        ("127.5.6.7", True),
-        ("localhost:3000", True),
-        ("LOCALHOST", True),
-        ("[::1]:8080", True),
-        ("ledger.internal", True),
-        ("ledger.internal:8443", True),
-        ("evil.example", False),
-        ("localhost.evil.example", False),
-        ("127.0.0.1.evil.example", False),
-        ("evil.example:127.0.0.1", False),
-        ("localhost:80@evil.example", False),
-        ("ledger.internal.", False),
-        ("10.0.0.7:8080", False),
-        ("0.0.0.0:8080", False),
-        ("[::]", False),
-        ("::1", False),
-        ("", False),
-    ],
-)
+HOSTS = {
+    "127.0.0.1:8080": True,
+    "127.5.6.7": True,
+    "localhost": True,
+    "localhost:3000": True,
+    "LOCALHOST:80": True,
+    "[::1]": True,
+    "[::1]:8080": True,
+    "ledger.internal": True,
+    "LEDGER.internal:8443": True,
+    "[fd00::7]:8080": True,
+    "evil.example": False,
+    "": False,
+    " ": False,
+    ":8080": False,
+    # a name that only looks like ours
+    "localhost.evil.example": False,
+    "evil-localhost": False,
+    "localhost.": False,
+    "127.0.0.1.": False,
+    "127.0.0.1.evil.example": False,
+    "127.0.0.1.nip.io": False,
+    "127-0-0-1.nip.io": False,
+    "localtest.me": False,
+    "ledger.internal.": False,
+    "ledger.internal.evil.example": False,
+    "sub.ledger.internal": False,
+    "ledgerXinternal": False,
+    # more than a name and a port
+    "evil.example:127.0.0.1": False,
+    "localhost:80@evil.example": False,
+    "evil.example@localhost": False,
+    "user:pass@localhost": False,
+    "localhost/evil.example": False,
+    "localhost?": False,
+    "localhost#": False,
+    "localhost, evil.example": False,
+    "localhost evil.example": False,
+    "localhost\t": False,
+    "localhost\n": False,
+    "http://localhost": False,
+    # a port that is none
+    "localhost:": False,
+    "localhost:x": False,
+    "localhost:-1": False,
+    "localhost:123456": False,
+    "localhost:80:80": False,
+    "localhost:\xb2": False,
+    # addresses that are not loopback, or not as a browser writes them
+    "10.0.0.7:8080": False,
+    "0.0.0.0:8080": False,
+    "0": False,
+    "128.0.0.1": False,
+    "169.254.169.254": False,
+    "127.1": False,
+    "127.0.0.1.1": False,
+    "127.0.0.256": False,
+    "127.00.0.1": False,
+    "2130706433": False,
+    "017700000001": False,
+    "0x7f000001": False,
+    "0x7f.0.0.1": False,
+    "::1": False,
+    "[::]": False,
+    "[::1": False,
+    "[::1]x": False,
+    "[::1%25lo]": False,
+    "[0:0:0:0:0:0:0:1]": False,
+    "[::ffff:127.0.0.1]": False,
+    "[fd00::8]:8080": False,
+    "[localhost]": False,
+}
+
+
+@pytest.mark.parametrize(("host", "answered"), HOSTS.items())
 def test_hazard_27_hosts(host, answered):
-    refusal = access(allow_hosts=frozenset({"Ledger.Internal"})).refuse("GET", headers(("host", host)))
+    allowed = frozenset({"Ledger.Internal", "[fd00::7]"})
+    refusal = access(allow_hosts=allowed).refuse("GET", headers(("host", host)))
     assert (refusal is None) == answered
     assert answered or refusal.status == 421
 
@@ -95,24 +148,55 @@ def test_hazard_27_hosts(host, answered):
 def test_hazard_27_no_host_and_two_hosts():
     assert access().refuse("GET", headers()).status == 421
     assert access().refuse("GET", headers(("host", "localhost"), ("host", "localhost"))).status == 421
+    assert access().refuse("GET", headers(("host", "localhost"), ("host", "evil.example"))).status == 421
+
+
+def test_hazard_27_a_host_allowed_with_its_port_is_allowed_with_that_port_alone():
+    allowed = access(allow_hosts=frozenset({"ledger.internal:8443"}))
+    assert allowed.refuse("GET", headers(("host", "ledger.internal:8443"))) is None
+    assert allowed.refuse("GET", headers(("host", "ledger.internal:80"))).status == 421
+    assert allowed.refuse("GET", headers(("host", "ledger.internal"))).status == 421
+
+
+OWN = [("origin", "http://localhost:8080")]
 
 
 @pytest.mark.parametrize(
     ("method", "sent", "passes"),
     [
         ("POST", [], True),
-        ("POST", [("origin", "http://localhost:8080")], True),
+        ("POST", OWN, True),
+        ("POST", [("origin", "HTTP://LOCALHOST:8080")], True),
         ("POST", [("origin", "https://localhost:8080")], True),  # behind a proxy that ends TLS
         ("POST", [("origin", "http://localhost:9999")], False),  # another port is another origin
+        ("POST", [("origin", "http://localhost")], False),
         ("POST", [("origin", "http://127.0.0.1:8080")], False),
+        ("POST", [("origin", "http://[::1]:8080")], False),
+        ("POST", [("origin", "http://localhost:8080.evil.example")], False),
+        ("POST", [("origin", "http://localhost:8080@evil.example")], False),
+        ("POST", [("origin", "http://localhost.:8080")], False),
+        ("POST", [("origin", "http://localhost:8080/")], False),
+        ("POST", [("origin", "localhost:8080")], False),
+        ("POST", [("origin", "ftp://localhost:8080")], False),
+        ("POST", [("origin", "file://")], False),
+        ("POST", [("origin", "chrome-extension://abcdef")], False),
         ("POST", [("origin", "null")], False),
+        ("POST", [("origin", "")], False),
+        ("POST", [("origin", "*")], False),
+        ("POST", [("origin", "http://localhost:8080, https://evil.example")], False),
         ("POST", [("origin", "https://evil.example")], False),
         ("GET", [("origin", "https://evil.example")], False),
-        ("POST", [("origin", "http://localhost:8080"), ("origin", "https://evil.example")], False),
+        ("OPTIONS", [("origin", "https://evil.example")], False),  # a preflight
+        ("POST", [*OWN, ("origin", "https://evil.example")], False),
+        ("POST", [("origin", "https://evil.example"), *OWN], False),
         ("POST", [("sec-fetch-site", "same-origin")], True),
         ("POST", [("sec-fetch-site", "none")], True),
         ("POST", [("sec-fetch-site", "cross-site")], False),
+        ("POST", [("sec-fetch-site", "cross-site"), *OWN], False),
+        ("POST", [("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], False),
+        ("POST", [("sec-fetch-site", "")], False),
         ("PATCH", [("sec-fetch-site", "same-site")], False),
+        ("DELETE", [("sec-fetch-site", "cross-site")], False),
         ("GET", [("sec-fetch-site", "cross-site")], True),  # a link from elsewhere to the dashboard
     ],
 )
@@ -136,24 +220,3 @@ def test_hazard_27_origins_and_sites(method, sent, passes):
 )
 def test_who_reads_the_metrics(settings, sent, reads):
     assert access(**settings).reads_metrics(headers(*sent)) == reads
-
-
-def test_the_admin_token_is_made_once_into_a_private_file(tmp_path):
-    token, path = admin_token(tmp_path / "data", {})
-    assert path == tmp_path / "data" / "admin-token"
-    assert len(token) >= 43
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert admin_token(tmp_path / "data", {}) == (token, path)
-    assert [file.name for file in path.parent.iterdir()] == ["admin-token"]
-
-
-def test_an_empty_token_file_is_no_token(tmp_path):
-    (tmp_path / "admin-token").write_text("\n")
-    token, path = admin_token(tmp_path, {ADMIN_TOKEN_ENV: "  "})
-    assert token
-    assert path.read_text().strip() == token
-
-
-def test_the_environments_token_leaves_no_file(tmp_path):
-    assert admin_token(tmp_path, {ADMIN_TOKEN_ENV: "from-the-environment"}) == ("from-the-environment", None)
-    assert list(tmp_path.iterdir()) == []

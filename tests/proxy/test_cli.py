@@ -73,6 +73,14 @@ def test_a_port_in_use_is_told(tmp_path, capsys):
     assert "in use" in capsys.readouterr().err
 
 
+def test_a_token_that_is_too_short_is_refused_and_not_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AGENT_LEDGER_METRICS_TOKEN", "fifteen-letters")
+    assert main(["serve", str(QUICKSTART), "--port", "0", "--data", str(tmp_path / "data")]) == 1
+    said = capsys.readouterr().err
+    assert "AGENT_LEDGER_METRICS_TOKEN: a token has 16 or more" in said
+    assert "fifteen" not in said
+
+
 def test_verify(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with Process(QUICKSTART, tmp_path / "data") as sidecar:

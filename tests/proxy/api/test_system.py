@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from policy.money import NANO
@@ -54,6 +55,34 @@ async def test_metrics(api):
     assert found["agent_ledger_journal_sequence",] > 0
 
 
-async def test_answers_are_never_cached(api):
-    for path in ("/api/agents", "/api/actions", "/api/policy", "/api/export"):
-        assert (await api.http.get(path)).headers["cache-control"] == "no-store"
+@pytest.mark.parametrize(
+    ("path", "status", "headers"),
+    [
+        ("/api/agents", 200, {}),
+        ("/api/export", 200, {}),
+        ("/openapi.json", 200, {}),
+        ("/metrics", 200, {}),
+        ("/healthz", 200, {}),
+        ("/readyz", 200, {"host": "10.0.0.7"}),
+        ("/api/agents", 401, {"authorization": ""}),
+        ("/api/agents/nobody", 404, {}),
+        ("/api/nothing", 404, {}),
+        ("/api/policy/reload", 405, {}),
+        ("/api/agents?x=1", 200, {}),
+        ("/api/actions?x=1", 422, {}),
+        ("/api/agents", 421, {"host": "evil.example"}),
+        ("/api/agents", 403, {"origin": "https://evil.example"}),
+    ],
+)
+async def test_every_answer_carries_the_security_headers(api, path, status, headers):
+    answer = await api.http.get(path, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers.items() >= {
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cache-control", "no-store"),
+    }
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "access-control-allow-origin" not in answer.headers

@@ -17,6 +17,7 @@ from policy.model import Policy, Upstream
 from proxy import dashboard
 from proxy.access import Guard
 from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Page, Reservation
+from proxy.metrics import Metrics
 from proxy.server import Server
 from proxy.settings import Settings
 from proxy.state import Sidecar
@@ -92,7 +93,7 @@ def sidecar(shelf: Shelf) -> Sidecar:
     policy = Policy(hash="p", upstreams={"demo": Upstream("demo", "builtin:demo")})
     policy_file = SimpleNamespace(rules=SimpleNamespace(policy=policy, warnings=()), error=None)
     settings = Settings(Path("policy.yaml"), Path("data"), admin_token=TOKEN)
-    return Sidecar(settings, shelf, policy_file, metrics=None)
+    return Sidecar(settings, shelf, policy_file, Metrics())
 
 
 @pytest.fixture
