@@ -17,7 +17,8 @@ from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 
 from proxy.ledger.book import Book, Frozen, state_of
-from proxy.ledger.entries import agent_row, alert_row, dumps, loads, row_alert
+from proxy.ledger.chain import newer
+from proxy.ledger.entries import VERSION, agent_row, alert_row, dumps, loads, row_alert
 from proxy.ledger.journal import Mark, sync_folder
 
 # The book's state, a table each; `agents` and `keys` are told apart so that no agent's row carries a key's digest.
@@ -75,7 +76,8 @@ def write(data: Path, mark: Mark, frozen: Frozen) -> None:
     desk.table("alerts").insert_multiple(alert_row(alert) for alert in frozen.alerts)
     for name in _STATE:
         desk.table(name).insert_multiple({"row": row} for row in state[name])
-    desk.table("checkpoint").insert({**mark._asdict(), "once": state["once"], "budgets": state["budgets"]})
+    head = {"v": VERSION, **mark._asdict(), "once": state["once"], "budgets": state["budgets"]}
+    desk.table("checkpoint").insert(head)
     desk.close()  # writes it; an error on the way here leaves the old one
 
 
@@ -85,6 +87,8 @@ def read(data: Path) -> Checkpoint | None:
         return None
     desk = TinyDB(path_of(data), storage=AtomicStorage)
     (head,) = desk.table("checkpoint").all()
+    if head.get("v", 1) > VERSION:  # the first to write its own was 2
+        raise ValueError(newer(head["v"]))
     keys: dict[str, list[str]] = {}
     for key in desk.table("keys"):
         keys.setdefault(key["agent_id"], []).append(key["digest"])

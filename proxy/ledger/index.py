@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from proxy.ledger.entries import FINAL, GENESIS, loads
-from proxy.ledger.journal import Mark, file_of, months
+from proxy.ledger.chain import newer
+from proxy.ledger.chain import place as place_of
+from proxy.ledger.entries import FINAL, GENESIS, VERSION, loads
+from proxy.ledger.journal import PACK_ERRORS, Mark, file_of, month_span, months, open_lines
 from proxy.ledger.port import LedgerError, LedgerUnavailable
 
 log = logging.getLogger("agent_ledger.ledger")
@@ -29,8 +32,9 @@ _BYTES_AT_ONCE = 1 << 19
 _READERS = 3
 _SQLITE_MIN = (3, 38)  # its JSON operators
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
+CREATE TABLE begin (month TEXT, seq INTEGER);
 CREATE TABLE place (month TEXT, offset INTEGER, seq INTEGER, head TEXT);
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY, id TEXT, at INTEGER, agent TEXT, owner_id TEXT, role TEXT, upstream TEXT, price TEXT,
@@ -64,6 +68,13 @@ class _Place(NamedTuple):
     head: str = GENESIS
 
 
+class _Begin(NamedTuple):
+    """The first line that it followed: the months before were not in the folder."""
+
+    month: str = ""
+    seq: int = 0
+
+
 def _text(held: bytes) -> str:
     """A lone surrogate out of some request, which sqlite holds as it came, must not stop a read."""
     return held.decode("utf-8", "replace")
@@ -91,7 +102,8 @@ class Index:
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="index-read")
-        self._lines: tuple[str, BinaryIO] | None = None
+        self._lines: tuple[str, io.BufferedIOBase] | None = None
+        self._begin = _Begin()
         self._db, self._place = self._open()
         self._thread = threading.Thread(target=self._follow_forever, name="index", daemon=True)
         self._thread.start()
@@ -101,6 +113,18 @@ class Index:
     def applied(self) -> int:
         """The sequence up to which the index holds all."""
         return self._place.seq
+
+    @property
+    def whole_from(self) -> int:
+        """It holds all that was recorded from then on, unix ms; 0 where nothing before is missing."""
+        return month_span(self._begin.month).start_ms if self._begin.seq > 1 else 0
+
+    @property
+    def shortened(self) -> str | None:
+        """What an operator should know of it, if months before it are missing."""
+        if not self.whole_from:
+            return None
+        return f"lists and totals begin with {self._begin.month}: the read index was made without the months before"
 
     def follow(self, tip: Mark) -> None:
         """Have the thread catch up to that place in the journal."""
@@ -141,8 +165,10 @@ class Index:
         db = None
         try:
             db = self._connect()
-            for noted in db.execute("SELECT * FROM place") if self._versioned(db) else ():
-                if self._is_ours(place := _Place(*noted)):
+            for noted in db.execute("SELECT * FROM place, begin") if self._versioned(db) else ():
+                place, begin = _Place(*noted[:4]), _Begin(*noted[4:])
+                if self._is_ours(place, begin):
+                    self._begin = begin
                     return db, place
         except sqlite3.DatabaseError as error:
             log.warning("the read index can't be read: %s", error)
@@ -166,11 +192,13 @@ class Index:
     def _versioned(self, db: sqlite3.Connection) -> bool:
         return bool(db.execute("PRAGMA user_version").fetchone()[0] == _VERSION)
 
-    def _is_ours(self, place: _Place) -> bool:
-        tip, path = self._target, file_of(self._folder, place.month)
+    def _is_ours(self, place: _Place, begin: _Begin) -> bool:
+        tip, kept = self._target, months(self._folder)
+        if begin.seq > 1 and kept and kept[0] < begin.month:  # months that were missing have come back
+            return False
         if place.seq >= tip.seq:
             return (place.seq, place.head) == (tip.seq, tip.head)
-        return path.exists() and path.stat().st_size >= place.offset
+        return place.month in kept
 
     def _renew(self, db: sqlite3.Connection) -> _Place:
         if self._target.seq:
@@ -178,6 +206,7 @@ class Index:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         drops = "".join(f"DROP TABLE {name};" for name in tables)
         db.executescript(f"BEGIN; {drops} {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        self._begin = _Begin()
         return _Place()
 
     def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -214,7 +243,7 @@ class Index:
             except _Foreign:
                 self._place = self._renew(self._db)
                 self._work.set()
-            except (sqlite3.Error, OSError, ValueError, KeyError) as error:
+            except (sqlite3.Error, OSError, ValueError, KeyError, *PACK_ERRORS) as error:
                 self._let_go()
                 self._db.rollback()
                 self.failure = f"the read index can't follow the journal: {error}"
@@ -231,34 +260,40 @@ class Index:
         """The lines that come next, as one transaction."""
         target, place = self._target, self._place
         month = place.month or months(self._folder)[0]
-        end = target.offset if month == target.month else file_of(self._folder, month).stat().st_size
-        if place.offset >= end:
+        left = target.offset - place.offset if month == target.month else _BYTES_AT_ONCE
+        file = self._file(month, place.offset)
+        chunk = file.read(max(0, min(left, _BYTES_AT_ONCE)))
+        if not chunk:
             later = [each for each in months(self._folder) if each > month]
             if not later:
                 raise _Foreign
             self._place = place._replace(month=later[0], offset=0)
             return
-        file = self._file(month, place.offset)
-        chunk = file.read(min(end - place.offset, _BYTES_AT_ONCE))
         if not chunk.endswith(b"\n"):
             chunk += file.readline()
         lines = chunk[:-1].split(b"\n")
-        if place.seq and loads(lines[0])["prev"] != place.head:
+        first, last = loads(lines[0]), loads(lines[-1])
+        if place.seq and first["prev"] != place.head:
             raise _Foreign
-        last = loads(lines[-1])
+        if last["v"] > VERSION:
+            at = place_of(file_of(self._folder, month), place.offset + len(chunk) - len(lines[-1]) - 1)
+            raise ValueError(f"{at}: {newer(last['v'])}")
         head = hashlib.sha256(lines[-1] + b"\n").hexdigest()
         reached = _Place(month, place.offset + len(chunk), last["seq"], head)
         _write(self._db, lines)
         self._db.execute("DELETE FROM idempotency WHERE at <= ?", (last["at"] - IDEMPOTENCY_MS,))
+        if not place.seq:
+            self._begin = _Begin(month, first["seq"])
+            self._db.execute("INSERT INTO begin VALUES (?,?)", self._begin)
         self._db.execute("DELETE FROM place")
         self._db.execute("INSERT INTO place VALUES (?,?,?,?)", reached)
         self._db.commit()
         self._place = reached
 
-    def _file(self, month: str, offset: int) -> BinaryIO:
+    def _file(self, month: str, offset: int) -> io.BufferedIOBase:
         if self._lines is None or self._lines[0] != month:
             self._let_go()
-            self._lines = (month, file_of(self._folder, month).open("rb"))
+            self._lines = (month, open_lines(file_of(self._folder, month)))
         file = self._lines[1]
         file.seek(offset)
         return file

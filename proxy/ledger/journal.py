@@ -1,5 +1,7 @@
 """The journal: `2026-11.jsonl` holds the lines of one UTC month, each chained to the one before by its hash.
 
+A closed month may be compressed (`2026-10.jsonl.gz`), and the oldest may be gone: each begins with the whole book.
+
 Lines are written on the event loop (a whole fresh line in one write, microseconds) and synced by a thread, as many at
 once as have gathered. After a failed write or sync nothing more is written until a restart has looked at the file: what
 the disk then holds is not known. How far it was synced is kept beside the journal, so that after a crash damage can be
@@ -9,10 +11,13 @@ told from loss: past that place a torn tail is expected, before it something is 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import io
 import json
 import logging
 import os
+import re
 import threading
 import zlib
 from collections import deque
@@ -21,13 +26,15 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from policy.periods import span
+from policy.periods import Span, span
 from proxy.ledger.entries import GENESIS, Entry, encode
 from proxy.ledger.port import LedgerUnavailable
 
 log = logging.getLogger("agent_ledger.ledger")
 
 UTC = ZoneInfo("UTC")
+PACK_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
+_MONTH_FILE = re.compile(r"([1-9]\d{3}-(?:0[1-9]|1[0-2]))\.jsonl(?:\.gz)?", re.ASCII)
 _SYNCED_BYTES = 128
 _GATHER_S = 0.01
 
@@ -54,6 +61,14 @@ class Synced(NamedTuple):
     crc: int = 0
 
 
+class Archived(NamedTuple):
+    """The last line of the months that were moved away or removed."""
+
+    month: str = ""
+    seq: int = 0
+    head: str = GENESIS
+
+
 def folder_of(data: Path) -> Path:
     return data / "journal"
 
@@ -62,14 +77,37 @@ def file_of(folder: Path, month: str) -> Path:
     return folder / f"{month}.jsonl"
 
 
+def packed_of(path: Path) -> Path:
+    """A closed month's file, compressed: it counts where ``path``, the plain one, is not there."""
+    return path.with_name(f"{path.name}.gz")
+
+
 def months(folder: Path) -> list[str]:
-    """The months that have a file, oldest first."""
-    return sorted(path.stem for path in folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9].jsonl"))
+    """The months that have a file, plain or compressed, oldest first."""
+    names = (_MONTH_FILE.fullmatch(path.name) for path in folder.glob("*.jsonl*"))
+    return sorted({name[1] for name in names if name})
+
+
+def open_lines(path: Path) -> io.BufferedIOBase:
+    """A month's lines, of its plain file, else of its compressed one; where those are damaged, reads raise PACK_ERRORS.
+
+    Raises FileNotFoundError where neither is there.
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return gzip.open(packed_of(path))
 
 
 def month_of(at_ms: int) -> str:
     """The UTC month a line written then belongs to: ``2026-11``."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m")
+
+
+def month_span(month: str) -> Span:
+    """When that UTC month begins and ends."""
+    year, number = month.split("-")
+    return span("month", int(datetime(int(year), int(number), 1, tzinfo=UTC).timestamp()) * 1000, UTC)
 
 
 def read_synced(folder: Path) -> Synced:
@@ -79,6 +117,15 @@ def read_synced(folder: Path) -> Synced:
         return Synced(noted["month"], noted["offset"], noted["crc"])
     except (OSError, ValueError, KeyError, TypeError):
         return Synced()
+
+
+def read_archived(folder: Path) -> Archived:
+    """What `agent-ledger archive` noted; the beginning, where it noted nothing that can be read."""
+    try:
+        noted = json.loads((folder / "archived").read_bytes())
+        return Archived(noted["month"], noted["seq"], noted["head"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Archived()
 
 
 def sync_folder(folder: Path) -> None:

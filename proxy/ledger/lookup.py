@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from proxy.ledger import index, queries
-from proxy.ledger.entries import FINAL, decode, loads
-from proxy.ledger.journal import file_of, folder_of, months
+from proxy.ledger.chain import MALFORMED
+from proxy.ledger.entries import FINAL, Entry, decode, loads
+from proxy.ledger.journal import PACK_ERRORS, file_of, folder_of, months, open_lines, packed_of
 from proxy.ledger.port import Action, LedgerDamaged, LedgerError
 
 
@@ -39,22 +41,29 @@ def _indexed(data: Path, action_id: str) -> Action | None:
 
 def _journaled(data: Path, action_id: str) -> Action | None:
     """By the months from the newest on: what ended one stands in the same file as what began it, or in a later one."""
-    named, repeats = json.dumps(action_id).encode(), 0
+    repeats = 0
     for month in reversed(months(folder_of(data))):
         path, found = file_of(folder_of(data), month), None
-        with path.open("rb") as lines:
-            for line in lines:
-                if named not in line or not line.endswith(b"\n"):  # a line being written as we read
-                    continue
-                try:
-                    entry = decode(loads(line))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise LedgerDamaged(f"a line of {path.name} that names {action_id} can't be read") from error
-                repeats += entry.counts.get(action_id, 0)
-                if entry.action is not None and entry.action.id == action_id:
-                    found = entry.action
-                    if entry.type in FINAL and entry.type != "denied":
-                        return found
+        for entry in _naming(path, action_id):
+            repeats += entry.counts.get(action_id, 0)
+            if entry.action is not None and entry.action.id == action_id:
+                found = entry.action
+                if entry.type in FINAL and entry.type != "denied":
+                    return found
         if found is not None:
             return replace(found, count=found.count + repeats)
     return None
+
+
+def _naming(path: Path, action_id: str) -> Iterator[Entry]:
+    """The month's entries in whose lines that id stands."""
+    named = json.dumps(action_id).encode()
+    with open_lines(path) as lines:
+        try:
+            for line in lines:
+                if named in line and line.endswith(b"\n"):  # else it is being written as we read
+                    yield decode(loads(line))
+        except MALFORMED as error:
+            raise LedgerDamaged(f"a line of {path.name} that names {action_id} can't be read: {error}") from error
+        except PACK_ERRORS as error:
+            raise LedgerDamaged(f"{packed_of(path).name} can't be read: {error}") from error

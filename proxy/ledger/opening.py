@@ -8,7 +8,9 @@ from dataclasses import replace
 from policy.model import MONTHLY_BUDGET, AgentSpec, Policy
 from policy.periods import Span
 from proxy.ledger.book import Book
-from proxy.ledger.entries import Entry, Hold, Opened
+from proxy.ledger.entries import Entry, Hold, Notice, Opened
+from proxy.ledger.journal import month_of
+from proxy.ledger.notices import notice
 from proxy.ledger.port import Action, Agent
 from proxy.ledger.queries import Spent
 from proxy.ledger.rulebook import Rulebook
@@ -40,6 +42,18 @@ def policy_entry(
             reheld[action_id] = tuple(holds)
     opened = tuple(Opened(*hold, total) for hold, total in totals.items())
     return Entry("policy", at, agents=agents, budgets=rules.terms, opened=opened, reheld=reheld)
+
+
+def unseen(opens: Mapping[str, Span], whole_from: int, at: int) -> tuple[Notice, ...]:
+    """An alert for the budgets whose running period began before what is known of it: too little counts as spent."""
+    short = [name for name, span in opens.items() if span.start_ms < whole_from]
+    if not short:
+        return ()
+    message = (
+        f"{', '.join(short)}: opened with what was spent from {month_of(whole_from)} on. The months before are neither "
+        "in the journal's folder nor in the read index: too little may count as spent."
+    )
+    return (notice(at, None, "history_missing", message),)
 
 
 def spent_by(action: Action) -> Spent:

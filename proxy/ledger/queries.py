@@ -41,8 +41,9 @@ class Spent(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """How many actions the lines up to ``seq`` made, and what they cost together."""
+    """How many actions the lines from ``first`` to ``seq`` made, and what they cost together."""
 
+    first: int
     seq: int
     actions: int
     cost: int
@@ -130,11 +131,12 @@ def spent(db: sqlite3.Connection, since: int, until: int) -> tuple[int, list[Spe
     return seq, [Spent._make((*row[:5], _cost(row[5], row[6]))) for row in rows]
 
 
-def sums(db: sqlite3.Connection, first_seq: int) -> Sums:
-    """All rows of lines from ``first_seq`` on."""
-    sql = f"SELECT (SELECT max(seq) FROM place), count(*), {_SUM} FROM actions WHERE seq >= ?"  # noqa: S608
-    seq, actions, dollars, rest = db.execute(sql, (first_seq,)).fetchone()
-    return Sums(seq or 0, actions, _cost(dollars, rest))
+def sums(db: sqlite3.Connection, first: int) -> Sums:
+    """Of all rows of lines from ``first`` on that the index ever followed."""
+    places = "(SELECT max(seq) FROM begin), (SELECT max(seq) FROM place)"
+    sql = f"SELECT {places}, count(*), {_SUM} FROM actions WHERE seq >= ?"  # noqa: S608
+    begin, seq, actions, dollars, rest = db.execute(sql, (first,)).fetchone()
+    return Sums(max(first, begin or 0), seq or 0, actions, _cost(dollars, rest))
 
 
 def answer(db: sqlite3.Connection, agent_id: str, key: str, now: int) -> tuple[str, Recorded] | None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from policy.periods import span
 from proxy.ledger import desk
 from proxy.ledger.book import Book
+from proxy.ledger.chain import MALFORMED, Damage, place, walk
 from proxy.ledger.desk import Checkpoint
-from proxy.ledger.entries import Entry, decode
-from proxy.ledger.entries import loads as parse
-from proxy.ledger.journal import UTC, Mark, Synced, file_of, folder_of, month_of, months, read_synced, sync_folder
+from proxy.ledger.journal import Mark, Synced, file_of, folder_of, months, read_synced, sync_folder
 from proxy.ledger.port import LedgerDamaged
 
 log = logging.getLogger("agent_ledger.ledger")
@@ -33,60 +29,8 @@ class Recovered(NamedTuple):
     damage: tuple[str, ...]
 
 
-class Damage(Exception):
-    """The line that begins at ``offset`` of the file is not whole, or does not follow from the one before."""
-
-    def __init__(self, path: Path, offset: int, why: str, *, cut_short: bool = False) -> None:
-        super().__init__(f"{path.name}, line {_line_number(path, offset)}, byte {offset}: {why}")
-        self.cut_short = cut_short
-        self.path = path
-        self.offset = offset
-
-
-def walk(path: Path, start: Mark) -> Iterator[tuple[Entry, Mark]]:
-    """Each line after ``start`` with the mark behind it. Raises Damage at the first that is damaged.
-
-    A ``start`` of a month alone takes sequence and hash from the file's first line: the months before may be gone.
-    """
-    mark = start
-    with path.open("rb") as file:
-        file.seek(start.offset)
-        bounds = None
-        for line in file:
-            if not line.endswith(b"\n"):
-                raise Damage(path, mark.offset, "it is cut short", cut_short=True)
-            try:
-                fields = parse(line)
-                entry, prev = decode(fields), fields["prev"]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise Damage(path, mark.offset, f"not a line of this journal ({error})") from error
-            if mark.seq == 0 and entry.type == "carry" and entry.seq > 1:
-                mark = mark._replace(seq=entry.seq - 1, head=prev)
-            if bounds is None:
-                bounds = span("month", entry.at, UTC)
-                if month_of(entry.at) != mark.month:
-                    raise Damage(path, mark.offset, "a line of another month")
-            if mark.offset == 0 and entry.type != "carry":
-                raise Damage(path, 0, "the file does not begin with what the month before carried over")
-            if entry.seq != mark.seq + 1:
-                raise Damage(path, mark.offset, f"sequence {entry.seq} follows {mark.seq}")
-            if prev != mark.head:
-                raise Damage(path, mark.offset, "its hash of the line before does not match that line")
-            if not max(mark.at, bounds.start_ms) <= entry.at < bounds.end_ms:
-                raise Damage(path, mark.offset, "its time is before that of the line before, or in another month")
-            mark = Mark(
-                mark.month,
-                mark.offset + len(line),
-                zlib.crc32(line, mark.crc),
-                entry.seq,
-                hashlib.sha256(line).hexdigest(),
-                entry.at,
-            )
-            yield entry, mark
-
-
 def recover(data: Path) -> Recovered:
-    """The book at the end of the journal, and that end. Blocks; raises LedgerDamaged and OSError.
+    """The book at the end of the journal, and that end. Blocks; raises LedgerDamaged, NewerFormat and OSError.
 
     A damaged tail past what was synced is moved to `journal/damaged-….jsonl` and told of.
     """
@@ -105,26 +49,26 @@ def recover(data: Path) -> Recovered:
         if not month:
             return Recovered(Book(), Mark(), tuple(damages))
         path = file_of(folder, month)
+        if not path.exists():
+            raise LedgerDamaged(f"{path.name} is a closed month, compressed: the file of the month after it is missing")
         start, book = Mark(month), Book()
         if checkpoint is not None and checkpoint.mark.month == month:
             start, book = checkpoint
             _check_prefix(path, start)
         mark = start
         try:
-            for entry, reached in walk(path, start):
+            for entry, reached in walk(path, start, synced):
                 book.apply(entry)
-                check_synced(path, mark, reached, synced)
                 mark = reached
-        except (KeyError, AssertionError) as error:
-            raise LedgerDamaged(str(Damage(path, mark.offset, f"it says what can't be ({error!r})"))) from error
+        except MALFORMED as error:
+            raise LedgerDamaged(f"{place(path, mark.offset)}: it says what can't be ({error!r})") from error
         except Damage as damage:
             if (month, damage.offset) < (synced.month, synced.offset):
                 raise LedgerDamaged(f"the journal is damaged where it was synced: {damage}") from damage
             damages.append(_set_aside(damage))
         if (month, mark.offset) < (synced.month, synced.offset):
             raise LedgerDamaged(
-                f"{path.name}, line {_line_number(path, mark.offset)}, byte {mark.offset}: the file ends here, "
-                f"but was synced to byte {synced.offset}"
+                f"{place(path, mark.offset)}: the file ends here, but was synced to byte {synced.offset}"
             )
         if mark.offset:
             return Recovered(book, mark, tuple(damages))
@@ -159,7 +103,7 @@ def _check_prefix(path: Path, mark: Mark) -> None:
         return
     last = 0
     try:
-        for _, reached in walk(path, Mark(mark.month)):
+        for _, reached in walk(path, Mark(mark.month), Synced(mark.month, mark.offset, mark.crc)):
             if reached.offset >= mark.offset:
                 break
             last = reached.offset
@@ -167,14 +111,6 @@ def _check_prefix(path: Path, mark: Mark) -> None:
     except Damage as found:
         damage = found
     raise LedgerDamaged(f"the journal is damaged where it was synced: {damage}")
-
-
-def check_synced(path: Path, before: Mark, reached: Mark, synced: Synced) -> None:
-    """The last synced line has perhaps none after it to vouch for it: its sum does. Raises Damage."""
-    if reached.month != synced.month or not before.offset < synced.offset <= reached.offset:
-        return
-    if (reached.offset, reached.crc) != (synced.offset, synced.crc):
-        raise Damage(path, before.offset, "it is not the line that was synced")
 
 
 def _set_aside(damage: Damage) -> str:
@@ -196,12 +132,3 @@ def _set_aside(damage: Damage) -> str:
     told = f"{size - damage.offset} bytes of the journal's tail, never synced, were damaged and set aside: {damage}"
     log.error("%s; they are kept in %s", told, aside.name)
     return f"{told}; they are kept in {aside.name}"
-
-
-def _line_number(path: Path, offset: int) -> int:
-    lines, left = 1, offset
-    with path.open("rb") as file:
-        while left and (chunk := file.read(min(_CHUNK, left))):
-            lines += chunk.count(b"\n")
-            left -= len(chunk)
-    return lines

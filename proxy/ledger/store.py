@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import sqlite3
@@ -16,6 +15,7 @@ from proxy.ledger.book import Book, state_of
 from proxy.ledger.entries import FINAL, Entry
 from proxy.ledger.index import Index
 from proxy.ledger.journal import Journal, folder_of
+from proxy.ledger.lock import take
 from proxy.ledger.notices import notice
 from proxy.ledger.port import Action, LedgerError, LedgerUnavailable
 from proxy.ledger.recovery import Recovered, recover
@@ -62,7 +62,7 @@ class Store:
         journal = index = None
         try:
             data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = _take(data)
+            lock = take(data)
             recovered = await asyncio.to_thread(recover, data)
             journal = Journal(folder_of(data), recovered.mark)
             index = await asyncio.to_thread(Index, data, journal.folder, journal.tip, asyncio.get_running_loop())
@@ -181,7 +181,7 @@ class Store:
             log.warning("%s", self._checkpoint_failure)
 
     def warnings(self) -> tuple[str, ...]:
-        told = (*self._damage, self._checkpoint_failure, self.index.failure)
+        told = (*self._damage, self._checkpoint_failure, self.index.failure, self.index.shortened)
         return tuple(text for text in told if text is not None)
 
     async def close(self) -> None:
@@ -199,14 +199,3 @@ class Store:
         await self.index.close()
         await self.journal.close()
         os.close(self._lock)
-
-
-def _take(data: Path) -> int:
-    """The folder's lock; held until it is closed, or the process ends in any way."""
-    lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise LedgerError(f"the data folder {data} is in use by another process") from error
-    return lock

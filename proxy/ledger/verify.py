@@ -2,68 +2,85 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy.ledger import desk
 from proxy.ledger.book import Book, state_of
+from proxy.ledger.chain import MALFORMED, Damage, NewerFormat, place, walk
 from proxy.ledger.desk import Checkpoint
-from proxy.ledger.entries import FINAL, GENESIS, dumps
+from proxy.ledger.entries import FINAL, GENESIS, dumps, loads
 from proxy.ledger.index import path_of
-from proxy.ledger.journal import Mark, file_of, folder_of, months, read_synced
+from proxy.ledger.journal import (
+    PACK_ERRORS,
+    Mark,
+    file_of,
+    folder_of,
+    months,
+    open_lines,
+    read_archived,
+    read_synced,
+)
+from proxy.ledger.lock import is_taken, reading_files
 from proxy.ledger.queries import Sums, sums
-from proxy.ledger.recovery import Damage, check_synced, walk
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``head`` is the hash of the last line: keep it elsewhere, and a later run can be given it as ``anchor``."""
+    """``head`` is the hash of the last line: keep it elsewhere, and a later run can be given it as ``anchor``.
+
+    ``first`` is the sequence of the first line that is there: those before are in months that were archived.
+    """
 
     ok: bool
+    first: int
     lines: int
     head: str
     problems: tuple[str, ...]
 
 
-def verify(data: Path, anchor: str | None = None) -> Report:
+def verify(data: Path, anchor: str | None = None, also: Path | None = None) -> Report:
     """Walk every journal file, replay it through a fresh book and compare with what the ledger keeps beside it.
 
     Reads only; beside a running sidecar too. Checked: the chain and the sequence; that each month begins with the book
-    the one before left; the desk's balances, agents and open reservations at its checkpoint; the sums of the index's
-    rows; that what was synced is there; that the line of hash ``anchor`` still is.
+    the one before left; that no month is missing but what was archived; the desk's balances, agents and open
+    reservations at its checkpoint; the sums of the index's rows; that what was synced is there; that the line of hash
+    ``anchor`` still is. Months that were archived are read from the folder ``also``.
     """
-    return _Verification(data.absolute(), anchor).run()
+    folder = folder_of(data)
+    with reading_files(folder) if folder.is_dir() else nullcontext():
+        return _Verification(data.absolute(), anchor, also).run()
 
 
 class _Verification:
-    def __init__(self, data: Path, anchor: str | None) -> None:
-        self._folder = folder_of(data)
-        self._running = _is_running(data)
+    def __init__(self, data: Path, anchor: str | None, also: Path | None) -> None:
+        folder = folder_of(data)
+        self._running = is_taken(data)
         self._problems: list[str] = []
         # Read before the journal is: a running sidecar may be ahead of them, they never of it.
-        self._synced = read_synced(self._folder)
+        self._synced = read_synced(folder)
+        self._archived = read_archived(folder)
         self._checkpoint = self._read_checkpoint(data)
+        self._files = {month: file_of(each, month) for each in (also, folder) if each for month in months(each)}
+        self._first = 0
+        self._anchor = self._begin(anchor)
         self._index = self._read_index(data)
-        self._anchor = anchor
         self._book = Book()
-        self._rows = Sums(0, 0, 0)
+        self._rows = Sums(0, 0, 0, 0)
 
     def run(self) -> Report:
         mark, lines = Mark(), 0
         try:
-            for month in months(self._folder):
-                path = file_of(self._folder, month)
+            for month, path in sorted(self._files.items()):
                 start = Mark(month, seq=mark.seq, head=mark.head, at=mark.at)
-                for entry, reached in walk(path, start):
+                for entry, reached in walk(path, start, self._synced):
                     if entry.type == "carry" and lines:
                         self._book.advance(entry.at)
-                        self._compare(entry.book, f"{path.name}, line 1: what it carries over")
-                    check_synced(path, start, reached, self._synced)
+                        self._compare(entry.book, f"{place(path, start.offset)}: what it carries over")
                     self._book.apply(entry)
                     lines += 1
                     start = reached
@@ -78,15 +95,38 @@ class _Verification:
             if not (self._running and damage.cut_short):  # a line being written as we read
                 self._problems.append(str(damage))
             mark = start
-        except (KeyError, AssertionError) as error:
-            self._problems.append(f"{path.name}, byte {start.offset}: it says what can't be ({error!r})")
+        except NewerFormat as newer:
+            self._problems.append(str(newer))
+            mark = start
+        except MALFORMED as error:
+            self._problems.append(f"{place(path, start.offset)}: it says what can't be ({error!r})")
             mark = start
         self._compare_end(mark)
-        return Report(not self._problems, lines, mark.head if lines else GENESIS, tuple(self._problems))
+        head = mark.head if lines else GENESIS
+        return Report(not self._problems, self._first, lines, head, tuple(self._problems))
+
+    def _begin(self, anchor: str | None) -> str | None:
+        """Where the chain begins, and whether months before are missing; the anchor, unless it is what begins it."""
+        if not self._files:
+            return anchor
+        path = self._files[min(self._files)]
+        try:
+            with open_lines(path) as file:
+                line = loads(file.readline())
+            before, prev = line["seq"] - 1, line["prev"]
+        except (*MALFORMED, *PACK_ERRORS):
+            return anchor  # the walk will say it
+        self._first = before + 1
+        if before > self._archived.seq or (before == self._archived.seq and prev != self._archived.head):
+            self._problems.append(
+                f"{place(path, 0)}: the journal begins with line {self._first}: the months before it are missing, "
+                "and were not archived"
+            )
+        return None if anchor == prev != GENESIS else anchor
 
     def _count(self, seq: int, cost: int) -> None:
-        if self._index is not None and seq <= self._index.seq:
-            self._rows = Sums(seq, self._rows.actions + 1, self._rows.cost + cost)
+        if self._index is not None and self._index.first <= seq <= self._index.seq:
+            self._rows = self._rows._replace(actions=self._rows.actions + 1, cost=self._rows.cost + cost)
 
     def _compare(self, state: Any, what: str) -> None:
         if _canonical(state) != _canonical(state_of(self._book.freeze())):
@@ -94,16 +134,16 @@ class _Verification:
 
     def _compare_checkpoint(self, path: Path, reached: Mark) -> None:
         assert self._checkpoint is not None
-        name = f"the desk's checkpoint, at {path.name}, byte {reached.offset}"
+        name = f"the desk's checkpoint, before {place(path, reached.offset)}"
         if reached != self._checkpoint.mark:
             self._problems.append(f"{name}: another journal's")
         self._compare(state_of(self._checkpoint.book.freeze()), name)
 
     def _compare_end(self, mark: Mark) -> None:
         if (mark.month, mark.offset) < (self._synced.month, self._synced.offset):
-            self._problems.append(
-                f"{self._synced.month}.jsonl was synced to byte {self._synced.offset}; whole lines end at {mark.offset}"
-            )
+            at = place(self._files[mark.month], mark.offset) if mark.month else "nothing is there"
+            synced = f"{self._synced.month}.jsonl was synced to byte {self._synced.offset}"
+            self._problems.append(f"{at}: whole lines end here, but {synced}")
         if self._checkpoint is not None and self._checkpoint.mark.seq > mark.seq:
             self._problems.append(f"the desk has seen line {self._checkpoint.mark.seq}; the journal ends at {mark.seq}")
         if self._anchor is not None:
@@ -126,41 +166,18 @@ class _Verification:
 
     def _read_index(self, data: Path) -> Sums | None:
         """Its sums over the months whose files are there."""
-        kept = months(self._folder)
-        if not path_of(data).exists() or not kept:
+        path = path_of(data)
+        if not path.exists() or not self._first:
             return None
         try:
-            with file_of(self._folder, kept[0]).open("rb") as file:
-                first_seq = json.loads(file.readline())["seq"]
-            db = sqlite3.connect(f"{path_of(data).as_uri()}?mode=ro", uri=True)
-        except (ValueError, KeyError, sqlite3.Error) as error:
-            self._problems.append(f"the index can't be compared: {error}")
-            return None
-        try:
-            return sums(db, first_seq)
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+                return sums(db, self._first)
         except sqlite3.Error as error:
-            self._problems.append(f"{path_of(data).name} can't be read: {error}")
+            self._problems.append(f"{path.name} can't be read: {error}")
             return None
-        finally:
-            db.close()
 
 
 def _canonical(state: Any) -> Any:
     """The state as JSON gives it back, its lists in an order of their own."""
     held = json.loads(dumps(state))
     return {name: sorted(value, key=dumps) if isinstance(value, list) else value for name, value in held.items()}
-
-
-def _is_running(data: Path) -> bool:
-    """Whether some process holds the folder's lock."""
-    try:
-        lock = os.open(data / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False

@@ -89,7 +89,7 @@ ALTERED: list[tuple[str, Callable[[Path], None], str]] = [
     ("the desk's text", lambda data: (data / "desk.json").write_text("{"), "desk.json can't be read"),
     ("an old cost", in_line(3, b'"cost":2', b'"cost":1'), "2026-11.jsonl, line 5, byte"),
     ("an old hash", in_line(3, b'"prev":"', b'"prev":"0'), "2026-11.jsonl, line 4, byte"),
-    ("what is carried over", in_line(0, b'"name":"A"', b'"name":"B"'), "2026-11.jsonl, line 1: what it carries over"),
+    ("what is carried over", in_line(0, b'"name":"A"', b'"name":"B"'), "2026-11.jsonl, line 1, byte 0: what it carries over"),
     ("the last line's cost", in_line(-1, b'"reserved":5', b'"reserved":4', "2026-12"), "not the line that was"),
     ("the end", cut, "2026-12.jsonl was synced to byte"),
     ("a row's cost", in_index("UPDATE actions SET cost = cost + 1 WHERE cost = 3"), "the index holds"),
@@ -120,9 +120,11 @@ async def test_verify_writes_nothing_of_the_ledgers(world: World) -> None:
     assert all(path.read_bytes() == text for path, text in held.items())
 
 
-async def test_months_that_were_moved_away_are_not_missed(world: World) -> None:
+async def test_months_that_a_hand_took_away_are_missed(world: World) -> None:
     await filled(world)
     await world.stop()
     (world.data / "journal" / "2026-10.jsonl").unlink()
-    report = verify(world.data)
-    assert report.problems == ()
+    assert verify(world.data).problems == (
+        "2026-11.jsonl, line 1, byte 0: the journal begins with line 10: the months before it are missing, "
+        "and were not archived",
+    )
