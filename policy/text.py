@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from string import ascii_lowercase
+from string import ascii_lowercase, digits
 from typing import Final
 from unicodedata import is_normalized, normalize
 
 _WORDS: Final = f"{ascii_lowercase} \t\r\n".encode()
-_FIRST_BYTES: Final = bytes(range(0xC2, 0xF5))  # of a character beyond ASCII, in UTF-8
+# First bytes of the characters that tokenizers know, in UTF-8. Of all others every byte counts: marks that stand by
+# themselves (U+0300), Armenian, Syriac and its neighbors, emoji.
+_FIRST_BYTES: Final = bytes(set(range(0xC2, 0xF0)) - {0xCC, 0xCD, 0xD4, 0xD5, 0xD6, *range(0xDC, 0xE0)})
+# Digits as 0, letters as a.
+_RUNS: Final = bytes.maketrans(f"{digits}{ascii_lowercase}".encode(), b"0" * len(digits) + b"a" * len(ascii_lowercase))
+_RUN_BYTES: Final = 2  # that letters after a digit are short of whole tokens, at most
 _BYTES_PER_TOKEN: Final = 3
 _SLICE: Final = 1 << 16
 
@@ -16,12 +21,13 @@ def text_tokens(text: str) -> int:
     """An estimate that holds for prose and code in any script, and for hex, base64, digits, signs and emoji at random.
 
     Three bytes of words are a token. Capitals, digits and signs are one each: Gemini's and Mistral's tokenizers take
-    digits one by one. A character beyond ASCII is one less than its bytes: 2 for a Chinese one, 3 for an emoji. Only
-    letters that make no words, and scripts that no tokenizer was trained on, can be more: see `text_tokens_max`.
+    digits one by one, and so letters between digits make no words. A character beyond ASCII is one less than its
+    bytes (2 for a Chinese one), an emoji as many. Only letters that make no words, and scripts that no tokenizer was
+    trained on, can be more: see `text_tokens_max`.
     """
     raw = text.encode("utf-8", "surrogatepass")
     others = raw.translate(None, _WORDS)
-    words = len(raw) - len(others)
+    words = len(raw) - len(others) + raw.translate(_RUNS).count(b"0a") * _RUN_BYTES
     return -(-words // _BYTES_PER_TOKEN) + len(others.translate(None, _FIRST_BYTES))
 
 

@@ -25,11 +25,12 @@ def block(first: int, last: int) -> str:
 # Tokens of a byte that the tokenizers of GPT-4o, DeepSeek V3 and Gemma 3 (Gemini's) make at most, as measured.
 MEASURED = {
     "digits": (at_random(string.digits), 1.0),
-    "hex": (at_random("0123456789abcdef"), 0.58),  # Gemma, digit by digit: 0.9
+    "hex": (at_random("0123456789abcdef"), 0.88),  # Mistral, digit by digit; Gemma 0.9
     "base64": (at_random(string.ascii_letters + string.digits + "+/"), 0.70),
     "capitals": (at_random(string.ascii_uppercase), 0.58),
     "signs": (at_random(string.punctuation), 0.70),
-    "emoji": (at_random(block(0x1F300, 0x1F6FF)), 0.56),
+    "emoji": (at_random(block(0x1F300, 0x1F6FF)), 1.0),  # Tekken, by the byte
+    "marks": ("e\u0301o\u0308 " * 500, 0.71),  # decomposed letters: GPT-4, Tekken
     "Chinese": ("我们今天去公园散步天气很好" * 20, 0.26),
     "Chinese at random": (at_random(block(0x4E00, 0x9FFF)), 0.65),
     "Korean": ("오늘은 날씨가 좋아서 공원에 산책하러 갔습니다" * 20, 0.30),
@@ -60,15 +61,17 @@ def test_nor_is_prose_or_code_taken_for_much_more(text, times):
         ("abcd", 2),
         ("ab \n\t\r", 2),
         ("A1!", 3),
-        ("a1b1c", 1 + 2),
+        ("a1b1c", 2 + 3),
         ("é", 1),
         ("你好", 4),
-        ("😀", 3),
+        ("e\u0301", 1 + 2),
+        ("է", 2),
+        ("😀", 4),
         ("\x00\x7f", 2),
         ("\ud800", 2),
     ],
 )
-def test_words_at_three_bytes_signs_at_one_and_other_characters_at_one_less_than_their_bytes(text, tokens):
+def test_words_at_three_bytes_signs_at_one_and_known_characters_at_one_less_than_their_bytes(text, tokens):
     assert text_tokens(text) == tokens
 
 
