@@ -34,7 +34,7 @@ _SINGLE = frozenset(
 )
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
-# Separators are also %2F and %5C, and a segment ends at `;` too: some upstreams read it so, and would climb.
+# Separators are also %2F and %5C, and a segment ends at `;` or %3B too: some upstreams read it so, and would climb.
 _PATH_PROBLEM = re.compile(
     rb"""
     (?P<start>^(?!/))
@@ -43,7 +43,7 @@ _PATH_PROBLEM = re.compile(
   | (?P<escape>%(?![0-9a-f]{2}))
   | (?P<control>%(?:[01][0-9a-f]|7f))
   | (?P<unreserved>%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e))
-  | (?P<dots>(?:/|%2f|%5c)\.\.?(?=/|%2f|%5c|;|$))
+  | (?P<dots>(?:/|%2f|%5c)\.\.?(?=/|%2f|%5c|;|%3b|$))
     """,
     re.IGNORECASE | re.VERBOSE,
 )
