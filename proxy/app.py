@@ -21,9 +21,11 @@ from proxy.forward import Forwarder
 from proxy.gate import Gate
 from proxy.ledger.embedded import open_embedded
 from proxy.ledger.port import AgentUnknown
+from proxy.load import Load, affordable
 from proxy.metrics import Metrics
+from proxy.receive import counting
 from proxy.rules import PolicyFile
-from proxy.server import Server
+from proxy.server import Server, Stop
 from proxy.settings import Settings
 from proxy.standin import StandIn
 from proxy.state import Sidecar
@@ -47,6 +49,9 @@ class App:
         first = scope["raw_path"][1:].partition(b"/")[0].decode("latin-1")
         if first in self.sidecar.policy_file.rules.policy.upstreams:
             await self._gate(scope, receive, send)
+        elif first == "api":
+            with self.sidecar.load.hold() as hold:
+                await self._own(scope, counting(receive, hold), send)
         else:
             await self._own(scope, receive, send)
 
@@ -68,11 +73,24 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         closing.push_async_callback(standin.stop)
         forwarder = Forwarder(builtin=standin.url)
         closing.push_async_callback(forwarder.aclose)
-        sidecar = Sidecar(settings, ledger, policy_file, Metrics())
+        sidecar = Sidecar(settings, ledger, policy_file, Metrics(), _load(settings))
         own = Starlette(routes=[*api.routes(sidecar), *dashboard.routes(sidecar)])
         own.router.redirect_slashes = False
         own.router.default = Missing()
-        yield App(sidecar, Gate(sidecar, forwarder), Guard(own, sidecar))
+        gate = Gate(sidecar, forwarder)
+        closing.callback(gate.close)
+        yield App(sidecar, gate, Guard(own, sidecar))
+
+
+def _load(settings: Settings) -> Load:
+    connections_max = affordable(settings.connections_max)
+    if connections_max < settings.connections_max:
+        log.warning(
+            "at most %d connections at once, not %d: the limit of open files (ulimit -n) allows no more",
+            connections_max,
+            settings.connections_max,
+        )
+    return Load(connections_max, settings.buffered_max)
 
 
 async def serve(
@@ -84,30 +102,45 @@ async def serve(
 
     ``alongside`` runs while it serves. Raises what `sidecar_app` does.
     """
-    async with sidecar_app(settings) as app:
-        loop = asyncio.get_running_loop()
-        tasks: set[asyncio.Task[None]] = set()
+    with server_module.stop_signals() as stop:
+        async with sidecar_app(settings) as app:
+            await _serve(app, settings, stop, on_ready, alongside)
 
-        def begin(task: Coroutine[None, None, None]) -> None:
-            tasks.add(started := loop.create_task(task))
-            started.add_done_callback(tasks.discard)
 
-        def ready(port: int) -> None:
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            url = f"http://{host}:{port}"
-            loop.add_signal_handler(signal.SIGHUP, lambda: begin(_reload(app.sidecar)))
-            if alongside is not None:
-                begin(alongside(url))
-            on_ready(url)
+async def _serve(
+    app: App,
+    settings: Settings,
+    stop: Stop,
+    on_ready: Callable[[str], None],
+    alongside: Callable[[str], Coroutine[None, None, None]] | None,
+) -> None:
+    if stop.asked.is_set():
+        log.info("asked to stop while starting: nothing was served")
+        return
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
 
-        def drain() -> None:
-            log.info("stopping: no new calls; those in flight have %d s", DRAIN_S)
-            app.sidecar.draining = True
-            for task in tasks:
-                task.cancel()
+    def begin(task: Coroutine[None, None, None]) -> None:
+        tasks.add(started := loop.create_task(task))
+        started.add_done_callback(tasks.discard)
 
-        server = Server(app, settings.host, settings.port)
-        await server_module.serve(server, grace_s=DRAIN_S, on_ready=ready, on_drain=drain)
+    def ready(port: int) -> None:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{port}"
+        loop.add_signal_handler(signal.SIGHUP, lambda: begin(_reload(app.sidecar)))
+        if alongside is not None:
+            begin(alongside(url))
+        on_ready(url)
+
+    def drain() -> None:
+        log.info("stopping: not ready from now, no new calls in %g s, %d s for those in flight", delay_s, DRAIN_S)
+        app.sidecar.draining = True
+        for task in tasks:
+            task.cancel()
+
+    delay_s = settings.drain_delay_s
+    server = Server(app, settings.host, settings.port, load=app.sidecar.load)
+    await server_module.serve(server, stop, grace_s=DRAIN_S, delay_s=delay_s, on_ready=ready, on_drain=drain)
 
 
 async def _reload(sidecar: Sidecar) -> None:

@@ -19,6 +19,8 @@ Dialect = Literal["openai", "anthropic", "gemini", "bedrock", "cohere", "mistral
 
 MCP_DENIED = -32003
 
+_PASSING = TRANSIENT | {"overloaded", "shutting_down"}
+
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 _TYPES |= {413: "request_too_large", 429: "rate_limit_error"}
 _GOOGLE = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
@@ -44,7 +46,7 @@ class Refused(Exception):
     @property
     def retryable(self) -> bool:
         """SDKs retry 408, 409, 429 and 5xx by themselves: only what may pass in a moment may be retried."""
-        return self.code in TRANSIENT or self.code.startswith("upstream_")
+        return self.code in _PASSING or self.code.startswith("upstream_")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from proxy.forward import Forwarder, ForwardError, NotSent, Uncertain, UpstreamA
 from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
+from proxy.load import Load
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
 from proxy.metering.base import FAILED, Metered, Usage, UsageReader
 from proxy.metering.formats import wire_format
@@ -79,7 +80,7 @@ class Exchange:
     async def run(self, receive: Receive, send: Send) -> None:
         """Raises Refused where no answer of the upstream's could be begun."""
         try:
-            async with Attendance(receive, self._drains) as client:
+            async with Attendance(receive, self._drains, self._sidecar.load) as client:
                 if self._body is not None:
                     client.watch()
                 answer = await self._forward(receive, client)
@@ -102,7 +103,9 @@ class Exchange:
             raise self._refused("upstream_failed", error) from error
         except TimeoutError:
             if self._endless:
-                await self._end(complete=True)  # such a stream has no other end than that its client leaves it
+                await self._end(complete=True)  # such a stream has no other end than that its client leaves, or we stop
+            if not client.gone:
+                raise ConnectionAbortedError from None
             log.info("action %s: its client left, and the upstream was not read to its end", self._admission.action_id)
         finally:
             # Whatever went wrong above, cancellation included, a reservation is never left behind.
@@ -145,6 +148,8 @@ class Exchange:
         self._status = answer.status
         self._reader = reader = self._open_reader(answer)
         self._endless = not self._metered and _header(answer, b"content-type").startswith("text/event-stream")
+        if self._endless and self._incoming.method == "GET":
+            client.stand()
         stripper = UsageStripper(reader) if self._asked and isinstance(reader, StreamReader) else None
         left = -1 if stripper else _content_length(answer, self._incoming.method)
         if left == 0:
@@ -282,11 +287,12 @@ class Attendance:
     Leaving the block raises TimeoutError where that bound cut it short.
     """
 
-    def __init__(self, receive: Receive, drains: Drains) -> None:
+    def __init__(self, receive: Receive, drains: Drains, load: Load) -> None:
         self.gone = False
         self.drained = True  # whether the rest of the call is waited for: until its answer begins, and to be metered
         self._receive = receive
         self._drains = drains
+        self._load = load
         self._bound = asyncio.timeout(None)
         self._watcher: asyncio.Task[None] | None = None
 
@@ -294,6 +300,15 @@ class Attendance:
         """Begin, once the request is whole: until then its body is what is received."""
         if self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def stand(self) -> None:
+        """The call has no end of its own: it ends when the sidecar is to stop, as if its time were up."""
+        self._load.standing.add(self._end)
+        if self._load.closing:
+            self._end()
+
+    def _end(self) -> None:
+        self._bound.reschedule(0.0)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -309,6 +324,7 @@ class Attendance:
         return self
 
     async def __aexit__(self, *raised: Any) -> None:
+        self._load.standing.discard(self._end)
         if self._watcher is not None:
             self._watcher.cancel()
         if self.gone:

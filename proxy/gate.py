@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import time
 from typing import Any
 
@@ -21,10 +24,12 @@ from proxy.identify import Caller, identify
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format
 from proxy.quote import Quote, quote
-from proxy.receive import ClientGone, Incoming, receive_body, receive_head
+from proxy.receive import ClientGone, Incoming, receive_body, receive_head, turn_away
 from proxy.request import ProxyRequest
 from proxy.rules import Rules
 from proxy.state import Sidecar
+
+_READ_IN_LOOP_MAX = 64 * 1024  # bytes of a body; one of so many can be made to take 10 ms
 
 
 class Gate:
@@ -34,6 +39,11 @@ class Gate:
         self._sidecar = sidecar
         self._forwarder = forwarder
         self._drains = Drains()
+        # One, so that large bodies together don't slow the loop, and none of those that the ledger waits for.
+        self._reader = ThreadPoolExecutor(1, "gate-reader")
+
+    def close(self) -> None:
+        self._reader.shutdown(cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         rules = self._sidecar.policy_file.rules  # one snapshot, whatever is reloaded meanwhile
@@ -43,18 +53,32 @@ class Gate:
             incoming = receive_head(scope, rules.policy)
             meter = wire_format(incoming.upstream.meter, incoming.path)
             dialect = dialect_of(meter)
+            turn_away(scope, self._sidecar.load)
             caller = identify(self._sidecar.ledger, incoming.headers, incoming.query, self._sidecar.settings.agent)
             candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)
-            body = await receive_body(incoming, candidates, meter, receive)
-            quoted = _quote(rules, incoming, candidates, body, caller)
-            admission = await self._authorize(rules, caller, quoted)
-            exchange = Exchange(self._sidecar, self._forwarder, self._drains, incoming, caller, quoted, admission, body)
-            await exchange.run(receive, send)
+            with self._sidecar.load.hold() as hold:
+                body = await receive_body(incoming, candidates, meter, receive, hold)
+                quoted = await self._quote(rules, incoming, candidates, body, caller)
+                admission = await self._authorize(rules, caller, quoted)
+                exchange = Exchange(
+                    self._sidecar, self._forwarder, self._drains, incoming, caller, quoted, admission, body
+                )
+                await exchange.run(receive, send)
         except Refused as refusal:
             self._sidecar.metrics.refused(refusal.code)
             await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))
         except ClientGone:
             return  # it left before its request was whole: nobody is there to answer
+
+    async def _quote(
+        self, rules: Rules, incoming: Incoming, candidates: tuple[Price, ...], body: bytes | None, caller: Caller
+    ) -> Quote:
+        kind = incoming.header(b"content-type")
+        request = ProxyRequest(incoming.upstream, incoming.method, incoming.path, body, kind)
+        quoting = partial(quote, rules, request, candidates, int(time() * 1000), caller.agent.per_action_limit)
+        if body is None or len(body) <= _READ_IN_LOOP_MAX:
+            return quoting()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, quoting)
 
     async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote) -> Admission:
         """Decide and reserve in one step. Raises Refused with the denial."""
@@ -76,13 +100,6 @@ class Gate:
                 answer.verdict, answer.agent or caller.agent, quoted.estimate, answer.action_id, quoted.unmetered
             )
         return answer
-
-
-def _quote(
-    rules: Rules, incoming: Incoming, candidates: tuple[Price, ...], body: bytes | None, caller: Caller
-) -> Quote:
-    request = ProxyRequest(incoming.upstream, incoming.method, incoming.path, body, incoming.header(b"content-type"))
-    return quote(rules, request, candidates, int(time() * 1000), caller.agent.per_action_limit)
 
 
 async def _answer(send: Send, answer: Reply) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
+
+DEPTH_MAX: Final = 200  # arrays and objects within each other; of tools' schemas and conversations none needs 40
+VALUES_MAX: Final = 500_000  # a parsed value takes up to 100 bytes, and parsing holds the interpreter's lock
+DIGITS_MAX: Final = 4300  # of a fraction; Python's own bound for integers
 
 
 class JsonError(ValueError):
@@ -14,11 +18,13 @@ class JsonError(ValueError):
 
 def loads(text: bytes) -> Any:
     """Parse UTF-8 JSON. Raises JsonError, also for a key that stands twice, NaN and infinities, numbers too long to
-    convert, and nesting too deep to follow.
+    convert, and what exceeds DEPTH_MAX or VALUES_MAX.
     """
+    if len(text) > VALUES_MAX and _many_values(text):
+        raise JsonError(f"it holds more than {VALUES_MAX} values")
     try:
-        return json.loads(
-            text.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique
+        found = json.loads(
+            text.decode("utf-8"), parse_float=_fraction, parse_constant=_refuse_constant, object_pairs_hook=_unique
         )
     except UnicodeDecodeError as error:
         raise JsonError("it is not UTF-8") from error
@@ -30,6 +36,14 @@ def loads(text: bytes) -> Any:
         raise
     except (ValueError, InvalidOperation) as error:
         raise JsonError("a number is too long") from error
+    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _is_deep(found):
+        raise JsonError("it is nested too deep")
+    return found
+
+
+def values_most(text: bytes) -> int:
+    """How many values JSON text holds at most: each but the first is begun by one of these bytes."""
+    return len(text) - len(text.translate(None, b",[{")) + 1
 
 
 def dumps(value: Any) -> str:
@@ -47,11 +61,37 @@ def dumps(value: Any) -> str:
     return json.dumps(value)
 
 
+def _many_values(text: bytes) -> bool:
+    """Whether there are more than VALUES_MAX of them, what only looks so inside of strings not counted."""
+    if values_most(text) <= VALUES_MAX:
+        return False
+    unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    if unescaped.count(b'"') > 4 * VALUES_MAX:  # a value is a string, or has one for its key, or both
+        return True
+    return values_most(b"".join(unescaped.split(b'"')[::2])) > VALUES_MAX
+
+
+def _is_deep(found: Any) -> bool:
+    level = [found]
+    for _ in range(DEPTH_MAX):
+        inner = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise JsonError("a key stands twice in one object")
     return found
+
+
+def _fraction(digits: str) -> Decimal:
+    if len(digits) > DIGITS_MAX:
+        raise JsonError("a number is too long")
+    return Decimal(digits)
 
 
 def _refuse_constant(name: str) -> None:

@@ -3,6 +3,9 @@
 What is used of uvicorn beyond its documentation, each held by a test: of `HttpToolsProtocol` the parser's callbacks,
 `send_400_response`, `on_response_complete`, `shutdown` and the attributes `app`, `cycle`, `pipeline`, `flow`, `url`,
 `headers`, `parser`; of `RequestResponseCycle` the attributes named in `_Call`; of `ServerState` its two sets.
+
+Beyond the bound of connections a few spare ones are served, for probes and operators: their requests carry `spare` in
+the scope's state, and the app turns calls away. Where even those are taken, the one longest unserved makes room.
 """
 
 from __future__ import annotations
@@ -30,15 +33,18 @@ from proxy.framing import (
     head_problem,
     malformed,
 )
+from proxy.load import CONNECTIONS_SPARE, Load
 
 logger = logging.getLogger("agent_ledger.server")
 
 _UNREADABLE = malformed("this is not a well-formed HTTP/1.1 request")
 _TOO_SLOW = Refusal(408, "request_timeout", "the request took too long to arrive")
 _SHUTTING_DOWN = Refusal(503, "shutting_down", "the server is shutting down")
+_OVERLOADED = Refusal(503, "overloaded", "too many connections are open; try again in a moment")
 _INTERNAL = Refusal(500, "internal_error", "the server failed on this request")
 # Bytes that may arrive without a header or a piece of body coming of it (an endless header, chunk extension, trailer).
 _IDLE_BYTES_MAX = TARGET_BYTES_MAX + HEADER_BYTES_MAX
+_PIPELINED_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +138,15 @@ class _Call:
 class Protocol(HttpToolsProtocol):
     """Refuses by raising `_Refused` in the parser's callbacks, or by `refuse` outside them."""
 
-    def __init__(self, config: Config, state: ServerState, edges: Edges) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, edges: Edges, load: Load, spare: dict[Protocol, None]
+    ) -> None:
         super().__init__(config, state, {})
-        self.access_log = False  # it would print ?key=, and Config leaves it to how logging is set up
         self.access_log = False  # whatever handlers are attached to its logger: it would print ?key=
         self.served = self.app
         self.edges = edges
+        self.load = load
+        self.spare = spare  # oldest first
         self.stage: Literal["idle", "head", "body"] = "idle"
         self.running: RequestResponseCycle | None = None  # with pipelined requests `cycle` is the last one read
         self.refusal = _UNREADABLE
@@ -153,9 +162,17 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_more()
+        self.load.connections += 1
+        if self.load.connections > self.load.connections_max:
+            self.app_state["spare"] = True
+            self.spare[self] = None
+            if len(self.spare) > CONNECTIONS_SPARE:
+                next(each for each in self.spare if each.unserved)._shed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.load.connections -= 1
+        self.spare.pop(self, None)
         self._expect_no_more()
         self.resume_writing()
         self._disconnect_running()
@@ -199,12 +216,16 @@ class Protocol(HttpToolsProtocol):
         problem = head_problem(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
         if problem is not None:
             self._raise(problem)
+        if len(self.pipeline) == _PIPELINED_MAX:
+            self._raise(_UNREADABLE)  # never told: those before it are still to be answered
         self._expect_no_more()
         self.stage = "body"
         self.idle_bytes = self.body_bytes = 0
         self.app = call = _Call(self.served, self)
         super().on_headers_complete()
         call.cycle = self.cycle
+        if self.load.closing or self in self.spare:
+            self.cycle.keep_alive = False
         if not self.pipeline:
             self.running = self.cycle
 
@@ -223,6 +244,10 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.stage == "body" and self.cycle.response_complete and not self.transport.is_closing():
             self._linger()  # answered before its body was read: what still comes of it is not worth a connection
+
+    @property
+    def unserved(self) -> bool:
+        return self.running is None or self.running.response_complete
 
     # -- refusing ------------------------------------------------------------------------------------------------
     def send_400_response(self, msg: str) -> None:
@@ -253,6 +278,13 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body()]))
         self._linger()
 
+    def _shed(self) -> None:
+        self.load.shed += 1
+        del self.spare[self]
+        if not self.deaf:
+            self._answer(_OVERLOADED)
+        self.transport.close()
+
     def _linger(self) -> None:
         self.deaf = True
         self._unset_keepalive_if_required()
@@ -272,7 +304,7 @@ class Protocol(HttpToolsProtocol):
             return
         if self.idle_bytes > _IDLE_BYTES_MAX:
             self.refuse(_UNREADABLE if self.stage == "body" else HEADERS_TOO_LARGE)
-        elif self.stage != "idle" or self.running is None or self.running.response_complete:
+        elif self.stage != "idle" or self.unserved:
             self._expect_more()
 
     def _expect_more(self) -> None:
@@ -306,7 +338,7 @@ def _headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
     headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
     if refusal.status == 405:  # a CONNECT or TRACE, on any path
         headers.append((b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"))
-    return headers
+    return [*headers, (b"retry-after", b"1")] if refusal.status == 503 else headers
 
 
 def _unchunked(cycle: RequestResponseCycle, send: Send) -> Send:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from policy.match import reads_body
 from policy.model import Policy, Price, Upstream
 from proxy.denials import Refused
+from proxy.jsontext import values_most
+from proxy.load import Hold, Load
 
 BODY_MAX = 32 * 1024 * 1024
+BODY_S = 120.0  # until all of a priced body must be there: it holds memory meanwhile
+
+_VALUE_BYTES = 100  # of memory, that a parsed value takes at most beside its text
 
 
 class ClientGone(Exception):
@@ -47,12 +53,21 @@ def receive_head(scope: Scope, policy: Policy) -> Incoming:
     return incoming
 
 
+def turn_away(scope: Scope, load: Load) -> None:
+    """Raises Refused (503) for a call that came over the bound of connections, or to a sidecar that is stopping."""
+    if load.closing:
+        raise Refused(503, "shutting_down", "Agent Ledger: it is stopping, and takes no new calls.", retry_after_s=1)
+    if "spare" in scope["state"]:
+        raise _overloaded("too many connections are open")
+
+
 async def receive_body(
-    incoming: Incoming, candidates: tuple[Price, ...], meter: str | None, receive: Receive
+    incoming: Incoming, candidates: tuple[Price, ...], meter: str | None, receive: Receive, hold: Hold
 ) -> bytes | None:
     """The whole body where a price has to read it (or a denial to echo its id); None: it will stream.
 
-    Raises Refused: 413 above 32 MiB, 415 where it is compressed; ClientGone.
+    Raises Refused: 413 above 32 MiB, 415 where it is compressed, 503 where the bodies held already leave no room for
+    it and its values (of which ``hold`` is taken), 408 after BODY_S; ClientGone.
     """
     if not reads_body(candidates) and meter != "mcp":
         return None
@@ -63,19 +78,42 @@ async def receive_body(
     stated = incoming.header(b"content-length")
     if stated.isdigit() and int(stated) > BODY_MAX:
         raise too_large
+    _take(hold, int(stated) if stated.isdigit() else 0)
     chunks: list[bytes] = []
     size = 0
-    while True:
-        message_in = await receive()
-        if message_in["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message_in.get("body", b"")
-        size += len(chunk)
-        if size > BODY_MAX:
-            raise too_large
-        chunks.append(chunk)
-        if not message_in.get("more_body", False):
-            return b"".join(chunks)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in stream_body(receive):
+                size += len(chunk)
+                if size > BODY_MAX:
+                    raise too_large
+                _take(hold, size - hold.size)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise Refused(408, "request_timeout", "Agent Ledger: the body took too long to arrive.") from error
+    body = b"".join(chunks)
+    _take(hold, values_most(body) * _VALUE_BYTES)
+    return body
+
+
+def _take(hold: Hold, size: int) -> None:
+    if size > 0 and not hold.take(size):
+        raise _overloaded("the bodies of calls in flight leave no room for this one")
+
+
+def _overloaded(why: str) -> Refused:
+    return Refused(503, "overloaded", f"Agent Ledger: {why}; try again in a moment.", retry_after_s=1)
+
+
+def counting(receive: Receive, hold: Hold) -> Receive:
+    """``receive`` for a body of the API's: it raises Refused (503) where there is no room for more of it."""
+
+    async def counted() -> Message:
+        message = await receive()
+        _take(hold, len(message.get("body", b"")))
+        return message
+
+    return counted
 
 
 async def stream_body(receive: Receive) -> AsyncIterator[bytes]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from proxy.load import Load
 from proxy.protocol import Edges, Protocol
 
 _CANCELED_S = 5.0
@@ -20,10 +21,19 @@ _CANCELED_S = 5.0
 class Server:
     """Serves an ASGI app in the running loop; ``port`` 0 takes a free one. No lifespan, no signals, no access log."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, edges: Edges | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        edges: Edges | None = None,
+        load: Load | None = None,
+    ) -> None:
         self._host = host
         self._port = port
         self._edges = edges or Edges()
+        self._load = load or Load()
+        self._spare: dict[Protocol, None] = {}
         self._config = Config(
             app,
             interface="asgi3",
@@ -38,63 +48,94 @@ class Server:
             timeout_keep_alive=self._edges.keep_alive_s,
         )
         self._state = ServerState()
+        self._connections = cast("set[Protocol]", self._state.connections)
         self._listener: asyncio.Server | None = None
-        self._hurried = False
 
     async def start(self) -> int:
         """Listen; the port. Raises OSError when the address can't be had."""
         self._config.load()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Protocol(self._config, self._state, self._edges), self._host, self._port, backlog=2048
+            lambda: Protocol(self._config, self._state, self._edges, self._load, self._spare),
+            self._host,
+            self._port,
+            backlog=2048,
         )
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
-    async def shutdown(self, grace_s: float) -> None:
-        """Take nothing new, finish what runs within ``grace_s``, cancel the rest and wait for its clean-up."""
+    async def shutdown(self, grace_s: float, delay_s: float = 0.0, hurried: asyncio.Event | None = None) -> None:
+        """Serve on for ``delay_s``; then take no new calls, finish what runs within ``grace_s``, cancel the rest and
+        wait for its clean-up. ``hurried``, once set, cuts both times short.
+
+        While something runs the app is still asked, so that it can say that it takes no calls: `Load.closing` is set
+        then, and each answer is its connection's last.
+        """
         assert self._listener is not None, "not started"
+        hurried = hurried or asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hurried.wait(), delay_s)
+        self._load.close()
+        state, deadline = self._state, asyncio.get_running_loop().time() + grace_s
+        for connection in self._connections:
+            if not connection.unserved:
+                connection.shutdown()  # which leaves it open until it has been answered
+        await _until(lambda: not state.tasks, deadline, hurried)
         self._listener.close()
-        state, loop = self._state, asyncio.get_running_loop()
-        for connection in list(state.connections):
+        for connection in list(self._connections):
             connection.shutdown()
-        deadline = loop.time() + grace_s
-        # uvicorn tells of neither by an event.
-        while (state.tasks or state.connections) and loop.time() < deadline and not self._hurried:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await _until(lambda: not (state.tasks or self._connections), deadline, hurried)
         for task in list(state.tasks):
             task.cancel()
         if state.tasks:
             await asyncio.wait(state.tasks, timeout=_CANCELED_S)
-        for connection in list(state.connections):
+        for connection in list(self._connections):
             connection.transport.abort()
         await self._listener.wait_closed()
 
-    def hurry(self) -> None:
-        """Cut the grace of a running or coming shutdown short."""
-        self._hurried = True
+
+async def _until(true: Callable[[], bool], deadline: float, hurried: asyncio.Event) -> None:
+    # uvicorn tells of neither a task's end nor a connection's by an event.
+    loop = asyncio.get_running_loop()
+    while not true() and loop.time() < deadline and not hurried.is_set():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+class Stop:
+    """What the signals asked for: ``asked`` is set by the first SIGTERM or SIGINT, ``hurried`` by the second."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def signaled(self) -> None:
+        (self.hurried if self.asked.is_set() else self.asked).set()
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Heeds SIGTERM and SIGINT in the block: a container's first process ignores them where nothing does."""
+    loop, stop = asyncio.get_running_loop(), Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.signaled)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 async def serve(
-    server: Server, *, grace_s: float, on_ready: Callable[[int], Any], on_drain: Callable[[], Any] = lambda: None
+    server: Server,
+    stop: Stop,
+    *,
+    grace_s: float,
+    delay_s: float = 0.0,
+    on_ready: Callable[[int], Any],
+    on_drain: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the draining at once.
-
-    ``on_ready`` is told the port, ``on_drain`` that the first signal came.
-    """
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
-    def signaled() -> None:
-        if stop.is_set():
-            server.hurry()
-        stop.set()
-
-    port = await server.start()
-    with contextlib.ExitStack() as handlers:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, signaled)
-            handlers.callback(loop.remove_signal_handler, number)
-        on_ready(port)
-        await stop.wait()
-        on_drain()
-        await server.shutdown(grace_s)
+    """Serve until asked to stop, then drain. ``on_ready`` is told the port, ``on_drain`` that it was asked."""
+    on_ready(await server.start())
+    await stop.asked.wait()
+    on_drain()
+    await server.shutdown(grace_s, delay_s, stop.hurried)

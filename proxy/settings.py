@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """``agent`` makes every call without a key that agent's; ``no_auth`` opens the API (loopback only).
 
     ``allow_hosts`` are Host names, beside loopback ones, that the API and dashboard answer for. A token is given, or a
-    file that holds those in force.
+    file that holds those in force. ``buffered_max`` is in bytes.
     """
 
     policy: Path
@@ -25,3 +27,6 @@ class Settings:
     admin_token_file: Path | None = None
     metrics_token: str = field(default="", repr=False)
     metrics_token_file: Path | None = None
+    connections_max: int = CONNECTIONS_MAX
+    buffered_max: int = BUFFERED_MAX
+    drain_delay_s: float = 0.0

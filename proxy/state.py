@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.ledger.port import Ledger
+from proxy.load import Load
 from proxy.settings import Settings
 from proxy.tokens import Tokens
 
@@ -25,6 +26,7 @@ class Sidecar:
     ledger: Ledger
     policy_file: PolicyFile
     metrics: Metrics
+    load: Load = field(default_factory=Load)
     draining: bool = False
     admin: Tokens = field(init=False)
     scraper: Tokens = field(init=False)

@@ -29,7 +29,7 @@ async def in_process(policy: Path, data: Path, **more) -> AsyncIterator[tuple[Ap
     """(app, url) of a sidecar on port 0 in the running loop."""
     settings = Settings(policy=policy, data=data, port=0, admin_token=ADMIN, **more)
     async with sidecar_app(settings) as app:
-        server = Server(app, settings.host, 0)
+        server = Server(app, settings.host, 0, load=app.sidecar.load)
         port = await server.start()
         try:
             yield app, f"http://127.0.0.1:{port}"

@@ -22,6 +22,7 @@ FLOORS = [
     {"proxy.server"},
     {"proxy.protocol"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
+    {"proxy.load"},
     {"policy"},
 ]
 

@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from proxy.load import Load
 from proxy.protocol import Edges, Protocol
-from proxy.server import Server, serve
+from proxy.server import Server, serve, stop_signals
 from tests.proxy.rawhttp import WAIT_S, Answer, Raw, ask, refused
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n"
@@ -523,27 +524,52 @@ async def test_hazard_26_an_answer_is_held_back_while_its_reader_holds_back() ->
 # -- start and stop ------------------------------------------------------------------------------------------------
 
 
-async def test_hazard_45_shutdown_lets_what_runs_finish_and_takes_nothing_new() -> None:
+async def test_hazard_45_shutdown_lets_what_runs_finish_and_answers_until_then() -> None:
     began, finish = asyncio.Event(), asyncio.Event()
+    load = Load()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        began.set()
-        await finish.wait()
-        await reply(send, b"done")
+        if scope["path"] == "/slow":
+            began.set()
+            await finish.wait()
+        await reply(send, b"closing" if load.closing else b"done")
 
-    server = Server(slow)
+    server = Server(slow, load=load)
     port = await server.start()
-    async with Raw.connect(port) as raw, Raw.connect(port) as idle:
-        await raw.send(GET + b"\r\n")
+    async with Raw.connect(port) as raw, Raw.connect(port) as kept, Raw.connect(port) as idle:
+        await kept.send(GET + b"\r\n")
+        assert (await kept.answer()).header("connection") is None
+        await raw.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         await began.wait()
         stopping = asyncio.create_task(server.shutdown(WAIT_S))
-        assert await idle.closed()
-        with pytest.raises(OSError):
-            await asyncio.open_connection("127.0.0.1", port)
+        while not load.closing:
+            await asyncio.sleep(0)
+        await kept.send(GET + b"\r\n")
+        for answer in (await kept.answer(), await ask(port, GET + b"\r\n")):
+            assert (answer.body, answer.header("connection")) == (b"closing", "close")
         finish.set()
         answer = await raw.answer()
-        assert (answer.body, answer.header("connection")) == (b"done", "close")
+        assert (answer.body, answer.header("connection")) == (b"closing", "close")
+        assert await idle.closed()
         await stopping
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", port)
+    assert load.connections == 0
+
+
+async def test_hazard_45_in_the_delay_before_it_nothing_has_changed_yet(echo: Echo) -> None:
+    load, hurried = Load(), asyncio.Event()
+    server = Server(echo, load=load)
+    port = await server.start()
+    stopping = asyncio.create_task(server.shutdown(WAIT_S, 3600.0, hurried))
+    async with Raw.connect(port) as raw:
+        for _ in range(2):
+            await raw.send(GET + b"\r\n")
+            answer = await raw.answer()
+            assert (answer.status, answer.header("connection"), load.closing) == (200, None, False)
+        hurried.set()
+        assert await raw.closed()
+    await stopping
 
 
 async def test_hazard_45_what_does_not_finish_in_its_grace_is_canceled_and_cleans_up() -> None:
@@ -576,7 +602,11 @@ async def test_hazard_45_the_first_sigterm_drains_the_second_ends_it_at_once() -
         began.set()
         await asyncio.Event().wait()
 
-    running = asyncio.create_task(serve(Server(stuck), grace_s=3600, on_ready=ready.set_result, on_drain=draining.set))
+    async def run() -> None:
+        with stop_signals() as stop:
+            await serve(Server(stuck), stop, grace_s=3600, on_ready=ready.set_result, on_drain=draining.set)
+
+    running = asyncio.create_task(run())
     async with Raw.connect(await ready) as raw:
         await raw.send(GET + b"\r\n")
         await began.wait()
