@@ -37,8 +37,8 @@ class Capped:
 def cap_output(
     price: Price, rates: Rates, request: RequestFacts, provider: str | None, limit: int | None
 ) -> Capped | None:
-    """The ceiling that the request states, else the rule's `estimate: output_tokens`, else 4096, lowered to what the
-    per-action ``limit`` (nano-dollars; None: there is none) affords beside the input.
+    """The ceiling that the request states, else the rule's `estimate: output_tokens`, else 4096 beside its thoughts,
+    lowered to what the per-action ``limit`` (nano-dollars; None: there is none) affords beside the input.
 
     Never below the least that the provider takes, which the request is then denied for. ``provider`` is genai-prices'
     name of the upstream's. None where nothing is generated or output costs nothing, and where it isn't known how a
@@ -62,7 +62,7 @@ def cap_output(
     stated = [(keys, value) for keys in fields if (value := value_at(body, keys)) is not None]
     ceilings: list[Write] = []
     for keys, value in stated or [(fields[0], None)]:
-        wanted = positive(value) or max(least, unstated_ceiling(price))
+        wanted = positive(value) or max(least, unstated_ceiling(price, body))
         ceilings.append((keys, wanted if wanted <= most else int(most)))
     tokens = max(ceiling for _, ceiling in ceilings)
     usage.update(output(rates, request, tokens, input_tokens))

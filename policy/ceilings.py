@@ -58,6 +58,21 @@ _BUDGETS: Final[Fields] = (
     ("additionalModelRequestFields", "thinking", "budget_tokens"),
     ("reasoning", "max_tokens"),
 )
+_THINKING: Final[Fields] = tuple(
+    (config, name)
+    for config in ("generationConfig", "generation_config")
+    for name in ("thinkingConfig", "thinking_config")
+)
+_THOUGHTS: Final[Fields] = _BUDGETS + tuple(
+    (*at, name) for at in _THINKING for name in ("thinkingBudget", "thinking_budget")
+)
+_EFFORTS: Final[Fields] = (
+    ("reasoning_effort",),
+    ("reasoning", "effort"),
+    *((*at, name) for at in _THINKING for name in ("thinkingLevel", "thinking_level")),
+)
+_HIGH: Final = frozenset(("high", "xhigh", "max"))
+_HIGH_TOKENS: Final = 12_288  # of thought at high effort: recorded were up to 3,840, and OpenAI advises room for 25,000
 
 
 def generates(path: str) -> bool:
@@ -102,6 +117,14 @@ def least_ceiling(path: str, body: dict[str, Any]) -> int:
     """The lowest that the provider takes: OpenAI's Responses 16; with a budget of thinking, more than that budget."""
     budget = max(positive(value_at(body, keys)) or 0 for keys in _BUDGETS)
     return min(max(_RESPONSES_MIN if path.endswith("/responses") else 1, budget + 1), QUANTITY_MAX)
+
+
+def thoughts(body: dict[str, Any]) -> int:
+    """The tokens of thought that a request gives leave for, which an answer without a ceiling has beside its words."""
+    effort = (value_at(body, keys) for keys in _EFFORTS)
+    high = any(isinstance(word, str) and word.lower() in _HIGH for word in effort)
+    budgets = (positive(value_at(body, keys)) or 0 for keys in _THOUGHTS)
+    return max(_HIGH_TOKENS if high else 0, *budgets)
 
 
 def choices(path: str, body: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any, Final
 
 from policy import uploads
-from policy.ceilings import QUANTITY_MAX, choices, configs, generates, number, stated_ceiling
+from policy.ceilings import QUANTITY_MAX, choices, configs, generates, number, stated_ceiling, thoughts
 from policy.hosted import hosted_uses, names_more
 from policy.media import Media, media
 from policy.model import Price, Rate, Rates
@@ -79,7 +79,7 @@ def estimate(price: Price, rates: Rates, request: RequestFacts) -> Estimate:
         body = _object(request)
         tokens = uploads.output_tokens(request.path, body)
         if tokens is None or "output_tokens" in price.estimate:
-            tokens = stated_ceiling(request.path, body) or unstated_ceiling(price)
+            tokens = stated_ceiling(request.path, body) or unstated_ceiling(price, body)
         usage.update(output(rates, request, tokens, usage["input_tokens"]))
     return priced(rates, usage)
 
@@ -106,9 +106,11 @@ def priced(rates: Rates, usage: dict[str, Quantity]) -> Estimate:
     return Estimate(usage, min(charge(rates, usage), _NANO_MAX))
 
 
-def unstated_ceiling(price: Price) -> int:
-    """The ceiling where a request states none."""
-    return ceil(_quantity(price.estimate.get("output_tokens", Fraction(_OUTPUT_TOKENS))))
+def unstated_ceiling(price: Price, body: dict[str, Any]) -> int:
+    """The ceiling where a request states none: the rule's, else 4096 beside the thoughts it gives leave for."""
+    if (stated := price.estimate.get("output_tokens")) is not None:
+        return ceil(_quantity(stated))
+    return min(_OUTPUT_TOKENS + thoughts(body), QUANTITY_MAX)
 
 
 def _object(request: RequestFacts) -> dict[str, Any]:

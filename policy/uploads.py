@@ -16,22 +16,35 @@ _EDITED_TOKENS: Final = 6_400
 _EDITED_BYTES: Final = 1 << 20
 _SPEECH_TOKENS_PER_BYTE: Final = 2  # 21 tokens a second; a slow reader has ten letters, or four Chinese characters
 _RANKED_MAX: Final = 100  # documents in one search that is billed
+# What a document to read, and a recording to hear, is taken for that is only named by its address.
+_UNSEEN_PAGES: Final = 100
+_UNSEEN_SECONDS: Final = 3_600
 
 
 def units(path: str, body: dict[str, Any], body_bytes: int, file_bytes: int) -> dict[str, int]:
-    """Quantities that aren't tokens, by what the request holds: characters to speak, seconds to hear, documents.
+    """Quantities that aren't tokens, by what the request holds: characters to speak, seconds to hear, documents, pages.
 
     ``body`` is the parsed JSON or a form's fields; ``body_bytes`` and ``file_bytes`` as in `RequestFacts`.
     """
     spoken = body.get("input")
     found = {"input_characters": len(spoken) if isinstance(spoken, str) else body_bytes}
-    if file_bytes and "/audio/" in path:
-        seconds = -(-file_bytes // SOUND_BYTES_PER_SECOND)
+    if "/audio/" in path:
+        seconds = -(-file_bytes // SOUND_BYTES_PER_SECOND) or _UNSEEN_SECONDS
         found |= {"input_audio_seconds": seconds, "audio_seconds": seconds}
     documents = body.get("documents")
     if path.endswith("/rerank") and isinstance(documents, list):
         found["rerank_searches"] = -(-len(documents) // _RANKED_MAX)
+    if path.endswith("/ocr"):
+        found |= dict.fromkeys(("input_document_pages", "input_annotated_document_pages"), _pages(body))
     return found
+
+
+def _pages(body: dict[str, Any]) -> int:
+    """How many pages Mistral's OCR is asked to read."""
+    named, document = body.get("pages"), body.get("document")
+    if isinstance(named, list) and named:
+        return len(named)
+    return 1 if isinstance(document, dict) and document.get("type") == "image_url" else _UNSEEN_PAGES
 
 
 def sound_tokens(path: str, file_bytes: int) -> int:

@@ -141,8 +141,11 @@ def test_never_below_what_the_provider_takes_and_then_the_estimate_exceeds_the_l
     assert (found.tokens, found.estimate.nano > 1) == (least, True)
 
 
-def test_a_budget_of_thinking_is_within_the_ceiling_that_is_written():
-    assert written(MESSAGES, {"thinking": {"budget_tokens": 8000}})["max_tokens"] == 8001
+def test_the_ceiling_that_is_written_has_room_for_thoughts_and_words():
+    assert written(MESSAGES, {"thinking": {"budget_tokens": 8000}})["max_tokens"] == 8000 + 4096
+    assert written(CHAT, {"reasoning_effort": "high"})["max_tokens"] == 16_384
+    huge = {"thinking": {"budget_tokens": 10**30}}
+    assert written(MESSAGES, huge)["max_tokens"] == 10**18
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from policy.units import make_rate
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
 RESPONSES = "/v1/responses"
+GENERATE = "/v1beta/models/gemini-2.5-pro:generateContent"
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 
@@ -165,6 +166,15 @@ CEILINGS = [
     ("/v2/chat", {"max_tokens": 10}, 10),
     ("/publishers/anthropic/models/claude:rawPredict", {"max_tokens": 10}, 10),
     ("/anything/else", {"max_tokens": 10, "max_output_tokens": 20}, 20),
+    (CHAT, {"reasoning_effort": "high"}, 16_384),  # thoughts beside the words
+    (CHAT, {"reasoning_effort": "high", "max_completion_tokens": 500}, 500),
+    (CHAT, {"reasoning_effort": "medium"}, 4096),
+    (CHAT, {"reasoning": {"max_tokens": 2000}}, 6096),
+    (RESPONSES, {"reasoning": {"effort": "xhigh"}}, 16_384),
+    (GENERATE, {"generationConfig": {"thinkingConfig": {"thinkingBudget": 24_576}}}, 28_672),
+    (GENERATE, {"generationConfig": {"thinking_config": {"thinking_budget": -1}}}, 4096),
+    (GENERATE, {"generationConfig": {"thinkingConfig": {"thinkingLevel": "HIGH"}}}, 16_384),
+    (GENERATE, {"generationConfig": {"thinkingConfig": [9]}}, 4096),
     ("/anything/else", {}, 4096),
     ("/anything/else", [], 4096),
     ("/anything/else", None, 4096),
@@ -197,6 +207,7 @@ def test_the_rule_says_what_is_not_stated():
     assert outputs({}, output_tokens=2048) == 2048
     assert outputs({"n": 2}, output_tokens=2048) == 4096
     assert outputs({"max_tokens": 10}, output_tokens=2048) == 10
+    assert outputs({"reasoning_effort": "high"}, output_tokens=2048) == 2048
 
 
 @pytest.mark.parametrize(

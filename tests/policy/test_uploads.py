@@ -82,3 +82,27 @@ def test_documents_are_ranked_by_the_hundred(documents, searches):
     priced = rates(rerank_searches_kcount="2")
     assert of("/v2/rerank", {"documents": documents}, priced).nano == searches * 2_000_000
     assert of("/v2/rerank", {"documents": "x"}, priced).nano == 0
+
+
+def test_a_recording_that_is_only_named_is_taken_for_an_hour():
+    assert of(HEARD, {"file_url": "https://example.org/a.mp3"}, rates(audio_hours="0.36")).nano == 360_000_000
+
+
+READ = "/v1/ocr"
+SCAN = {"type": "document_url", "document_url": "https://example.org/a.pdf"}
+
+
+@pytest.mark.parametrize(
+    ("body", "pages"),
+    [
+        ({"document": SCAN}, 100),
+        ({"document": SCAN, "pages": [0, 3, 4]}, 3),
+        ({"document": SCAN, "pages": []}, 100),
+        ({"document": {"type": "image_url", "image_url": "data:image/png;base64,AA"}}, 1),
+        ({"document": "x", "pages": "0-2"}, 100),
+    ],
+)
+def test_a_document_is_read_by_the_page_and_may_be_annotated(body, pages):
+    priced = rates(input_document_kpages="1", input_annotated_document_kpages="3")
+    assert of(READ, body, priced).nano == pages * 3_000_000
+    assert of(READ, body, rates(input_document_kpages="1")).nano == pages * 1_000_000
