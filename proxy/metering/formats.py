@@ -14,7 +14,7 @@ from proxy.metering.bedrock import BedrockTally
 from proxy.metering.cohere import CohereTally
 from proxy.metering.gemini import GeminiTally
 from proxy.metering.mcp import MCPTally
-from proxy.metering.openai import GroqTally, OpenAITally, OpenRouterTally
+from proxy.metering.openai import GroqTally, MistralTally, OpenAITally, OpenRouterTally
 
 # A meter's own reading of its answers. Those that speak OpenAI's format, each with words of its own, are one reading.
 FORMATS: Final[Mapping[str, type[Tally]]] = MappingProxyType(
@@ -25,7 +25,7 @@ FORMATS: Final[Mapping[str, type[Tally]]] = MappingProxyType(
         "gemini": GeminiTally,
         "mcp": MCPTally,
         "openai": OpenAITally,
-        "mistral": OpenAITally,
+        "mistral": MistralTally,
         "deepseek": OpenAITally,
         "groq": GroqTally,
         "openrouter": OpenRouterTally,
@@ -40,6 +40,7 @@ _PATHS: Final = tuple(
         (r"/v1/messages", "anthropic", True),
         (r"/messages/(?:count_tokens|batches)", "anthropic", False),
         (r"/publishers/anthropic/models/[^/]+:(?:raw|streamRaw)Predict", "anthropic", True),
+        (r"/publishers/[^/]+/models/[^/]+:(?:raw|streamRaw)Predict", "openai", True),  # Mistral's, AI21's at Vertex AI
         (r"/(?:completions|responses|embeddings)", "openai", True),
         (r"/responses/(?:compact|input_tokens)|/moderations|/(?:images|audio)/[a-z]+|/batches", "openai", False),
         (r":(?:generateContent|streamGenerateContent)", "gemini", True),

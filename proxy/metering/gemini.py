@@ -34,6 +34,7 @@ _DETAILS = (
 _UNTOLD = frozenset(("", "unspecified"))
 _GENERATION = re.compile(r"gemini-(\d+)")
 _COUNTING = ":countTokens"
+_EMBEDDED = ("embeddings", "statistics", "token_count")
 
 
 class GeminiTally(Tally):
@@ -41,8 +42,8 @@ class GeminiTally(Tally):
     ends the answer says all of it, and until then the largest counts. Counts of zero are left out.
     """
 
-    keys = ("usageMetadata", "webSearchQueries")
-    deep = ("webSearchQueries",)
+    keys = ("usageMetadata", "webSearchQueries", "statistics")
+    deep = ("webSearchQueries", "statistics")
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
@@ -50,6 +51,7 @@ class GeminiTally(Tally):
         self._ended = False
         self._unbilled = False
         self._queries: set[str] = set()
+        self._predictions: list[Mapping[str, Any]] = []
 
     def read(self, document: Mapping[str, Any]) -> bool:
         response = document.get("response")  # around it, where Google's coding agents call
@@ -57,6 +59,7 @@ class GeminiTally(Tally):
         model = holder.get("modelVersion")
         if isinstance(model, str) and model:
             self.model = model
+        self._predictions = list(_objects(holder.get("predictions")))
         candidates = list(_objects(holder.get("candidates")))
         for candidate in candidates:
             self._queries.update(_searched(candidate))
@@ -82,13 +85,22 @@ class GeminiTally(Tally):
 
     def usage(self) -> Usage | None:
         if self._stated is None:
-            return {} if self._unbilled else None
+            return {} if self._unbilled else self._embedded()
         if not isinstance(self._stated, Mapping):
             raise Unreadable
         found = _quantities(self._stated)
         if searches := self._searches(self._stated):
             found["web_searches"] = searches
         return found
+
+    def _embedded(self) -> Usage | None:
+        """Vertex AI counts the tokens of each text by itself.
+
+        https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api
+        """
+        counts = [count(prediction, *_EMBEDDED) for prediction in self._predictions]
+        known = [tokens for tokens in counts if tokens is not None]
+        return {"input_tokens": sum(known)} if known and len(known) == len(counts) else None
 
     def _searches(self, stated: Mapping[str, Any]) -> int:
         """Google bills each distinct query, of models before Gemini 3 each prompt that was grounded.

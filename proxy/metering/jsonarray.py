@@ -14,19 +14,48 @@ _FLAT = rb'[^"\[\]{}]*+'
 _MARK = re.compile(_FLAT + rb'(?:"' + _IN_STRING + rb'"' + _FLAT + rb')*+(["\[\]{}]?)', re.DOTALL)
 
 
-class ArraySplitter:
+class Held:
+    """What came of one element. No more than ELEMENT_MAX bytes are held: for an element above that, None comes out."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._oversize = False
+
+    def rest(self) -> bytes:
+        """What came of an element that is not complete."""
+        return bytes(self._held)
+
+    def _complete(self, end: bytes) -> list[bytes | None]:
+        found = self._hold(end)
+        if not self._oversize:
+            found.append(bytes(self._held))
+        self._held.clear()
+        self._oversize = False
+        return found
+
+    def _hold(self, piece: bytes) -> list[bytes | None]:
+        if self._oversize:
+            return []
+        self._held += piece
+        if len(self._held) <= ELEMENT_MAX:
+            return []
+        self._oversize = True
+        self._held.clear()
+        return [None]
+
+
+class ArraySplitter(Held):
     """The bytes of one array in, split anywhere; its objects and arrays out (numbers, strings and null say nothing).
 
-    No more than ELEMENT_MAX bytes are held: for an element above that, None comes out. ``closed``: the array ended.
+    ``closed``: the array ended.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.closed = False
         self._depth = 0
         self._in_string = False
         self._late = b""  # a backslash whose other half has not come
-        self._held = bytearray()
-        self._oversize = False
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
         found: list[bytes | None] = []
@@ -50,10 +79,6 @@ class ArraySplitter:
             found += self._hold(chunk[begin : len(chunk) - len(self._late)])
         return found
 
-    def rest(self) -> bytes:
-        """What came of an element that is not complete."""
-        return bytes(self._held)
-
     def _brackets(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
         """Where brackets stand that are in no string, and which."""
         at = 0
@@ -73,21 +98,3 @@ class ArraySplitter:
             if not self._in_string:
                 yield at - 1, mark
         self._late = chunk[at:]
-
-    def _complete(self, end: bytes) -> list[bytes | None]:
-        found = self._hold(end)
-        if not self._oversize:
-            found.append(bytes(self._held))
-        self._held.clear()
-        self._oversize = False
-        return found
-
-    def _hold(self, piece: bytes) -> list[bytes | None]:
-        if self._oversize:
-            return []
-        self._held += piece
-        if len(self._held) <= ELEMENT_MAX:
-            return []
-        self._oversize = True
-        self._held.clear()
-        return [None]

@@ -24,6 +24,9 @@ _OTHER_FEES: Final = frozenset(("image_generation_call", "code_interpreter_call"
 # "When using Chat Completions, the model always retrieves information from the web": OpenAI's guide to web search.
 _SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)\b")
 
+_SIDES: Final = frozenset(("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"))
+_ANNOTATIONS: Final = ("bbox_annotation_format", "document_annotation_format")
+
 
 class OpenAITally(Tally):
     """The last usage told is the answer's: in the answer, in a chunk, or in the response of a terminal event."""
@@ -59,6 +62,8 @@ class OpenAITally(Tally):
             raise Unreadable
         if self._usage.get("type") == "duration":
             return listened(self._usage.get("seconds"), self.seconds_min)
+        if "choices" in self._answer and _SIDES.isdisjoint(self._usage):
+            raise Unreadable  # a total (MiniMax's) doesn't tell what was said, which costs more
         return {**quantities(self._usage, self.model or "", image=is_image(self.facts.path)), **self._fees()}
 
     def implied(self) -> Usage | None:
@@ -96,6 +101,31 @@ class OpenAITally(Tally):
     def _flag(self, name: str) -> None:
         if name not in self.flags:
             self.flags.append(name)
+
+
+class MistralTally(OpenAITally):
+    """Mistral's OCR is billed by the page, at another price where annotations are asked for. A conversation's
+    connectors (a web search) have fees of their own.
+    """
+
+    keys = ("usage", "usage_info")
+
+    def usage(self) -> Usage | None:
+        pages = count(self._usage, "pages_processed") if isinstance(self._usage, Mapping) else None
+        if pages is None:
+            return super().usage()
+        request = self.facts.request
+        annotated = isinstance(request, Mapping) and any(request.get(key) is not None for key in _ANNOTATIONS)
+        return {"input_document_pages": pages} | ({"input_annotated_document_pages": pages} if annotated else {})
+
+    def _stated(self, answer: Mapping[str, Any]) -> Any:
+        usage = super()._stated(answer)
+        return answer.get("usage_info") if usage is None else usage
+
+    def _fees(self) -> dict[str, int | Decimal]:
+        if self._usage.get("connectors"):
+            self._flag("tool_unpriced")
+        return super()._fees()
 
 
 class GroqTally(OpenAITally):

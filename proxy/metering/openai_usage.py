@@ -18,6 +18,7 @@ _SIDES: Final = (
 _INPUT_PARTS: Final = (
     ("cache_read_tokens", ("cached_tokens",)),
     ("cache_write_tokens", ("cache_write_tokens",)),
+    ("cache_write_tokens", ("cache_creation_input_tokens",)),  # Alibaba
     ("input_audio_tokens", ("audio_tokens",)),
     ("input_image_tokens", ("image_tokens",)),
     ("cache_audio_read_tokens", ("cached_tokens_details", "audio_tokens")),
@@ -44,7 +45,8 @@ _BESIDE: Final = (
 
 
 def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) -> dict[str, int]:
-    """Raises Unreadable. A side that is not stated is what the total leaves for it.
+    """Raises Unreadable. A side that is not stated is what the total leaves for it. What Mistral's connectors bring in
+    stands beside both sides, in the total alone.
 
     ``model`` is the one that served; ``image``: the answer is to one of the paths for pictures.
     """
@@ -57,9 +59,14 @@ def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) ->
         into = max(0, total - (out or 0))
     if out is None and total is not None and total > into:
         out = total - into
+    connected = count(stated, "connector_tokens") or 0
+    if total is None or total - into - (out or 0) >= connected:
+        into += connected
     found = {"input_tokens": into}
     if out is not None:
         found["output_tokens"] = out
+    if connected:
+        found["input_tool_tokens"] = connected
     for kind, quantity in _parts(stated, spoken, image):
         found[kind] = max(quantity, found.get(kind, 0))
     if out is not None:

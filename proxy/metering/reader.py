@@ -12,6 +12,7 @@ from proxy.metering.base import Facts, Metered, Tally, Usage, UsageReader
 from proxy.metering.decode import Decoder, Undecodable
 from proxy.metering.formats import promises_usage, tally_for, wire_format
 from proxy.metering.jsonarray import ArraySplitter
+from proxy.metering.jsonlines import LINES, LineSplitter
 from proxy.metering.quantities import QUANTITY_MAX, Unreadable, document_of
 from proxy.metering.seen import Seen
 from proxy.metering.sources import Measure, Sources, measures_nothing
@@ -23,6 +24,7 @@ TAIL = 64 * 1024
 
 _TRIES_MAX = 8
 _BOM = b"\xef\xbb\xbf"
+_FIELDS = (b":", b"d", b"e", b"i", b"r")  # of events (a comment, data, event, id, retry): no JSON begins so
 
 
 def reader_for(
@@ -51,6 +53,8 @@ def reader_for(
         return UnreadBody(account)
     if kind == "text/event-stream":
         reader = StreamReader(account)
+    elif LINES.search(kind):
+        reader = ElementReader(account, LineSplitter())
     elif not kind or "json" in kind or kind.startswith("text/"):
         reader = BodyReader(account) if account.tally is None else JsonReader(account)
     else:
@@ -151,7 +155,9 @@ class UnreadBody:
 
 
 class JsonReader:
-    """An answer in JSON: one document, or an array of them, as they come in a stream of Gemini's without `alt=sse`."""
+    """An answer in JSON: one document, or an array of them, as they come in a stream of Gemini's without `alt=sse`; or
+    server-sent events that the server calls JSON.
+    """
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -163,11 +169,16 @@ class JsonReader:
             self._head = chunk = (self._head + chunk).removeprefix(_BOM).lstrip()
             if _BOM.startswith(chunk):
                 return
-            self._reader = ArrayReader(self._account) if chunk.startswith(b"[") else BodyReader(self._account)
+            self._reader = self._chosen(chunk[:1])
         self._reader.feed(chunk)
 
     def finish(self) -> Metered:
         return (self._reader or UnreadBody(self._account)).finish()
+
+    def _chosen(self, first: bytes) -> UsageReader:
+        if first in _FIELDS:
+            return StreamReader(self._account)
+        return ElementReader(self._account, ArraySplitter()) if first == b"[" else BodyReader(self._account)
 
 
 class BodyReader:
@@ -291,12 +302,12 @@ class StreamReader:
         return self._documents.metered()
 
 
-class ArrayReader:
-    """The elements of one JSON array."""
+class ElementReader:
+    """The elements of one JSON array, or the lines of a stream."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, splitter: ArraySplitter | LineSplitter) -> None:
         self._account = account
-        self._splitter = ArraySplitter()
+        self._splitter = splitter
         self._documents = Documents(account)
 
     def feed(self, chunk: bytes) -> None:
@@ -307,7 +318,9 @@ class ArrayReader:
                 self._documents.read(element)
 
     def finish(self) -> Metered:
-        self._documents.note(self._splitter.rest())
+        rest = self._splitter.rest()
+        if self._documents.note(rest):
+            self._documents.read(rest)
         if not self._splitter.closed:
             self._account.unreadable = True
         return self._documents.metered()

@@ -13,6 +13,8 @@ from proxy.metering.formats import FORMATS, promises_usage, tally_for, wire_form
         ("/anthropic/v1/messages", "anthropic", True),
         ("/v1/messages/count_tokens", "anthropic", False),
         ("/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@1:streamRawPredict", "anthropic", True),
+        ("/v1/projects/p/locations/l/publishers/mistralai/models/mistral-small:rawPredict", "openai", True),
+        ("/v1/projects/p/locations/l/publishers/google/models/text-embedding:predict", None, False),
         ("/v1/chat/completions", "openai", True),
         ("/chat/completions", "openai", True),
         ("/openai/deployments/gpt-4o/chat/completions", "openai", True),

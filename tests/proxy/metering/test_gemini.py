@@ -198,3 +198,21 @@ def test_hazard_29_odd_documents_never_raise(odd):
     assert tally({"candidates": [{"groundingMetadata": odd, "finishReason": odd}]}).usage() is None
     more = {"billedToolCalls": odd, "promptTokensDetails": odd, "serviceTier": "", "trafficType": odd}
     assert told({"promptTokenCount": 1, **more}) == {"input_tokens": 1, "output_tokens": 0}
+
+
+def embedded(*counts):
+    statistics = ({"embeddings": {"values": [0.5], "statistics": {"token_count": each}}} for each in counts)
+    return {"predictions": [*statistics], "metadata": {"billableCharacterCount": 12}}
+
+
+def test_embeddings_of_vertex_ai_count_each_text_by_itself():
+    assert tally(embedded(6, 4.0)).usage() == {"input_tokens": 10}
+    assert tally(embedded(0)).usage() == {"input_tokens": 0}
+
+
+def test_promise_7_predictions_that_do_not_count_tokens_are_none():
+    assert tally(embedded()).usage() is None
+    assert tally(embedded(6, None)).usage() is None
+    assert tally({"predictions": [{"bytesBase64Encoded": "AA"}]}).usage() is None
+    with pytest.raises(Unreadable):
+        tally(embedded("6")).usage()

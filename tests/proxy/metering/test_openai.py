@@ -7,7 +7,7 @@ import pytest
 
 from proxy.metering import reader_for
 from proxy.metering.base import Facts
-from proxy.metering.openai import OpenAITally, OpenRouterTally
+from proxy.metering.openai import MistralTally, OpenAITally, OpenRouterTally
 from proxy.metering.quantities import Unreadable
 
 RESPONSES = {"input_tokens": 40, "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 4}}
@@ -215,3 +215,32 @@ def test_nothing_but_unreadable_is_ever_raised():
                 told({"usage": RESPONSES, key: odd}, {key: odd}, tally=tally)
             except Unreadable:
                 continue
+
+
+def read_pages(request=None):
+    answer = {"pages": [], "model": "mistral-ocr-2505", "usage_info": {"pages_processed": 29, "doc_size_bytes": 3002}}
+    return told(answer, tally=MistralTally(Facts("/v1/ocr", request)))
+
+
+def test_mistral_reads_by_the_page():
+    assert read_pages({"bbox_annotation_format": None}) == {"input_document_pages": 29}
+
+
+@pytest.mark.parametrize("asked", ["bbox_annotation_format", "document_annotation_format"])
+def test_and_annotates_at_another_price(asked):
+    found = {"input_document_pages": 29, "input_annotated_document_pages": 29}
+    assert read_pages({asked: {"type": "json_schema"}}) == found
+
+
+def test_promise_7_what_mistrals_connectors_bring_in_is_input_and_their_fee_is_flagged():
+    usage = {"prompt_tokens": 188, "completion_tokens": 55, "total_tokens": 7355, "connector_tokens": 7112}
+    tally = MistralTally(Facts("/v1/conversations"))
+    found = told({"outputs": [], "usage": usage | {"connectors": {"web_search": 1}}}, tally=tally)
+    assert found == {"input_tokens": 7300, "input_tool_tokens": 7112, "output_tokens": 55}
+    assert tally.flags == ["tool_unpriced"]
+
+
+def test_promise_7_a_total_alone_does_not_tell_what_was_said():
+    with pytest.raises(Unreadable):
+        told({"choices": [{}], "usage": {"total_tokens": 249}})
+    assert told({"choices": [{}], "usage": {"prompt_tokens": 4, "total_tokens": 4}}) == {"input_tokens": 4}

@@ -99,6 +99,8 @@ def test_promise_7_usage_that_makes_no_sense_is_unreadable(stated):
         ({"cached_tokens": 9, "prompt_tokens_details": {"cached_tokens": 9}}, "cache_read_tokens", 9),
         ({"cached_tokens": 0, "prompt_tokens_details": {"cached_tokens": 5}}, "cache_read_tokens", 5),
         ({"cache_creation_input_tokens": 7}, "cache_write_tokens", 7),  # LiteLLM
+        ({"prompt_tokens_details": {"cache_creation_input_tokens": 7}}, "cache_write_tokens", 7),  # Alibaba
+        ({"total_tokens": 105, "connector_tokens": 40}, "input_tool_tokens", 40),  # counted with the input already
         ({"prompt_audio_seconds": 12}, "input_audio_seconds", 12),  # Mistral
     ],
 )

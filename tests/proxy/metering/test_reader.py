@@ -288,6 +288,12 @@ def test_a_meter_named_by_the_policy_reads_any_path_and_an_unknown_one_none():
     assert metered("/any", {"usage": USAGE}, meter="mcp") == Metered()
 
 
+@pytest.mark.parametrize("kind", ["", JSON, "text/plain"])
+@pytest.mark.parametrize("stream", [MESSAGES_STREAM, MESSAGES_STREAM.removeprefix(b": ping\n\n")])
+def test_events_are_read_whatever_the_server_calls_them(kind, stream):
+    assert metered(MESSAGES, stream, kind=kind or " ") == Metered(MESSAGES_USED, "claude-x")
+
+
 def test_an_answer_that_is_no_text_is_not_kept():
     reader = reader_for("openai", "/v1/audio/speech", 200, "audio/mpeg", "")
     tracemalloc.start()
