@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -57,6 +58,26 @@ CREATE INDEX idempotency_at ON idempotency (at);
 
 def path_of(data: Path) -> Path:
     return data / "index.sqlite"
+
+
+def open_beside(data: Path) -> sqlite3.Connection:
+    """To read the index of a folder that is, or is not, another process's. Raises sqlite3.Error."""
+    path = path_of(data.absolute())
+    # Without its log nobody has it open: then sqlite is told so, or it would leave a log of its own behind.
+    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro{alone}", uri=True)
+
+
+def followed_to(data: Path) -> str:
+    """The month that the folder's index has come to; none where there is no index that a ledger would go on with."""
+    try:
+        with closing(open_beside(data)) as db:
+            if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                return ""
+            place = db.execute("SELECT month FROM place").fetchone()
+            return place[0] if place else ""
+    except sqlite3.Error:
+        return ""
 
 
 class _Place(NamedTuple):

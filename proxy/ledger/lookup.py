@@ -29,11 +29,8 @@ def find_action(data: Path, action_id: str) -> Action | None:
 
 
 def _indexed(data: Path, action_id: str) -> Action | None:
-    path = index.path_of(data)
-    # Without its log nobody has it open: then sqlite is told so, or it would leave a log of its own behind.
-    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro{alone}", uri=True)) as db:
+        with closing(index.open_beside(data)) as db:
             return queries.action(db, action_id)
     except (sqlite3.Error, ValueError, TypeError):
         return None  # missing, of another version, or being made anew: never the truth, and the journal is

@@ -14,7 +14,7 @@ from proxy.ledger.book import Book, state_of
 from proxy.ledger.chain import MALFORMED, Damage, NewerFormat, place, walk
 from proxy.ledger.desk import Checkpoint
 from proxy.ledger.entries import FINAL, GENESIS, dumps, loads
-from proxy.ledger.index import path_of
+from proxy.ledger.index import open_beside, path_of
 from proxy.ledger.journal import (
     PACK_ERRORS,
     Mark,
@@ -90,6 +90,8 @@ class _Verification:
                         self._anchor = None
                     if self._checkpoint is not None and reached.seq == self._checkpoint.mark.seq:
                         self._compare_checkpoint(path, reached)
+                if not start.offset and month != max(self._files):
+                    raise Damage(path, 0, "there is no line in it")
                 mark = start
         except Damage as damage:
             if not (self._running and damage.cut_short):  # a line being written as we read
@@ -170,7 +172,7 @@ class _Verification:
         if not path.exists() or not self._first:
             return None
         try:
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            with closing(open_beside(data)) as db:
                 return sums(db, self._first)
         except sqlite3.Error as error:
             self._problems.append(f"{path.name} can't be read: {error}")
