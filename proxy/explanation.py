@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
@@ -13,7 +14,7 @@ from policy.units import ABOVE, REQUEST
 from proxy.denials import iso
 from proxy.ledger.port import Action
 
-Basis = Literal["usage", "reservation", "reported", "none", "pending"]
+Basis = Literal["usage", "reservation", "reported", "adjustment", "none", "pending"]
 
 FLAGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -35,13 +36,15 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def basis(action: Action) -> Basis:
-    """What the cost is: its usage's charge, its reservation, what its agent reported, nothing (it was denied or
-    voided), or not known yet (it is in flight).
+    """What the cost is: its usage's charge, its reservation, what its agent reported, what an operator adjusted,
+    nothing (it was denied or voided), or not known yet (it is in flight).
     """
     if action.outcome == "pending":
         return "pending"
     if action.ending in (None, "voided"):
         return "none"
+    if action.ending == "adjusted":
+        return "adjustment"
     if action.ending == "settled" and action.reserved is None:
         return "reported"
     held = action.cost == action.reserved
@@ -102,6 +105,8 @@ def _ending(action: Action) -> str:
             return _nothing(action)
         case "reported":
             return "settled at the cost that its agent reported"
+        case "adjustment":
+            return f"adjusted by an operator, who gave as the reason: {_reason(action)}"
         case "reservation" if action.ending == "expired":
             return "expired, at its reservation, because the sidecar stopped before it ended"
         case "reservation":
@@ -111,6 +116,10 @@ def _ending(action: Action) -> str:
         case "usage" if action.usage:
             return "settled at its usage"
     return "settled at its price, which depends on no usage"
+
+
+def _reason(action: Action) -> str:
+    return _shown(json.loads(action.metadata or "{}").get("reason", ""))
 
 
 def _nothing(action: Action) -> str:

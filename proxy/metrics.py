@@ -36,6 +36,7 @@ class Metrics:
         self.unconfirmed = 0
         self.unrecorded_calls = 0
         self.unrecorded_nano = 0
+        self.adjusted_nano = 0
         self.open_streams = 0
 
     def refused(self, code: str) -> None:
@@ -56,6 +57,10 @@ class Metrics:
         """A proxied call that passed while the ledger could not record, and what it cost (nano-dollars)."""
         self.unrecorded_calls += 1
         self.unrecorded_nano += cost
+
+    def adjusted(self, action: Action) -> None:
+        """An adjustment; apart from what calls cost, which only grows."""
+        self.adjusted_nano += action.cost
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -107,10 +112,16 @@ class _Scrape(Collector):
         yield CounterMetricFamily("unconfirmed", "Charges that no usage confirmed.", metrics.unconfirmed)
         yield CounterMetricFamily("unrecorded_calls", "Calls let through unrecorded.", metrics.unrecorded_calls)
         yield CounterMetricFamily("unrecorded_usd", "USD that they cost.", metrics.unrecorded_nano / NANO)
+        yield GaugeMetricFamily(
+            "adjusted_usd", "USD that adjustments added, less their credits.", metrics.adjusted_nano / NANO
+        )
         yield GaugeMetricFamily("open_streams", "Answers being streamed.", metrics.open_streams)
 
     def _state(self) -> Iterator[Metric]:
-        ledger, policy_file = self._sidecar.ledger, self._sidecar.policy_file
+        ledger, policy_file, load = self._sidecar.ledger, self._sidecar.policy_file, self._sidecar.load
+        yield GaugeMetricFamily("connections", "Clients' connections that are open.", load.connections)
+        yield CounterMetricFamily("connections_shed", "Connections over the bound, closed unserved.", load.shed)
+        yield GaugeMetricFamily("buffered_bytes", "Memory held for bodies of requests.", load.buffered)
         health = ledger.health()
         reserved = sum(reservation.reserved for reservation in ledger.reservations())
         yield GaugeMetricFamily("reserved_usd", "USD held for calls in flight.", reserved / NANO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from proxy.api import accounts, actions, agents, explain, policy, system
+from proxy.api import accounts, actions, adjustments, agents, explain, policy, system
 from proxy.api.resource import Method, Missing, Resource, Who
 from proxy.state import Sidecar
 
@@ -21,6 +21,7 @@ def routes(sidecar: Sidecar) -> list[Route]:
         },
         "/api/actions": {"GET": Method(agent, actions.listed), "POST": Method(agent, actions.report)},
         "/api/actions/{id}": {"GET": Method(agent, actions.shown)},
+        "/api/adjustments": {"POST": Method(admin, adjustments.adjust)},
         "/api/export": {"GET": Method(admin, actions.export)},
         "/api/alerts": {"GET": Method(agent, accounts.alerts)},
         "/api/alerts/{id}/acknowledge": {"POST": Method(admin, accounts.acknowledge)},

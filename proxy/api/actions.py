@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,11 +14,11 @@ from starlette.responses import Response, StreamingResponse
 from policy.money import usd
 from proxy.access import refusal_response
 from proxy.api.fields import Fields, Query
-from proxy.api.resource import answer, own, principal_of, read_body
+from proxy.api.resource import answer, idempotency_of, own, principal_of, read_body
 from proxy.api.wire import ACTION_FIELDS, action_json, charge_json
 from proxy.denials import Refused, refused
 from proxy.jsontext import dumps
-from proxy.ledger.port import Action, ActionFilter, Agent, Call, Denial, IdempotencyConflict
+from proxy.ledger.port import ADJUST, Action, ActionFilter, Agent, Call, Denial
 from proxy.state import Sidecar
 
 METADATA_MAX_BYTES = 16 * 1024
@@ -41,14 +40,10 @@ async def report(sidecar: Sidecar, request: Request) -> Response:
     fields = Fields(body)
     call = _call(fields, sidecar.policy_file.rules.policy.hash)
     outcome = fields.choice("outcome", _REPORTED)
-    idempotency = _idempotency(fields, request, body)
+    idempotency = idempotency_of(fields, request, body)
     fields.done()
     own(request, call.agent_id)
-    try:
-        recorded = await sidecar.ledger.record(call, outcome, idempotency)
-    except IdempotencyConflict as error:
-        status, code = (409, "idempotency_in_flight") if error.in_flight else (422, "idempotency_key_reused")
-        raise Refused(status, code, str(error)) from error
+    recorded = await sidecar.ledger.record(call, outcome, idempotency)
     if recorded.action is not None:
         response = answer(action_json(recorded.action), 201)
         if not recorded.replayed:
@@ -68,10 +63,12 @@ async def report(sidecar: Sidecar, request: Request) -> Response:
 
 
 def _call(fields: Fields, policy_hash: str) -> Call:
-    target = fields.line("target")
+    target, action_type = fields.line("target"), fields.line("actionType")
+    if action_type == ADJUST:
+        fields.note("actionType", "is an operator's: POST /api/adjustments")
     return Call(
         agent_id=fields.line("agentId"),
-        action_type=fields.line("actionType"),
+        action_type=action_type,
         target=target,
         upstream=target.partition(":")[0],
         price=None,
@@ -86,16 +83,6 @@ def _denied(denial: Denial, agent: Agent | None, call: Call) -> Refused:
     if denial.verdict.available is not None:
         refusal.details["available"] = usd(denial.verdict.available)
     return refusal
-
-
-def _idempotency(fields: Fields, request: Request, body: bytes) -> tuple[str, str] | None:
-    """The Idempotency-Key and the body's digest."""
-    keys = request.headers.getlist("idempotency-key")
-    if not keys:
-        return None
-    if len(keys) > 1 or not 1 <= len(keys[0]) <= 255 or not all("!" <= char <= "~" for char in keys[0]):
-        fields.note("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters")
-    return keys[0], hashlib.sha256(body).hexdigest()
 
 
 async def listed(sidecar: Sidecar, request: Request) -> Response:

@@ -94,17 +94,40 @@ class Fields(Problems):
 
     def money(self, name: str) -> int:
         """USD as nano-dollars."""
+        value = self._number(name)
+        return 0 if value is None else self._usd(name, value)
+
+    def signed_money(self, name: str) -> int:
+        """USD as nano-dollars, below 0 too; never 0."""
+        value = self._number(name)
+        if value is None:
+            return 0
+        if not value:
+            self.note(name, "must not be 0")
+            return 0
+        nano = self._usd(name, abs(value) if isinstance(value, int) else value.copy_abs())  # exact, where `-` rounds
+        return -nano if value < 0 else nano
+
+    def _number(self, name: str) -> int | Decimal | None:
         value = self._take(name)
         if value is _MISSING:
-            return 0
+            return None
         if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
             self.note(name, "must be a number of USD")
-            return 0
+            return None
+        return value
+
+    def _usd(self, name: str, value: int | Decimal) -> int:
         try:
             return parse_usd(value)
         except MoneyError as error:
             self.note(name, str(error))
             return 0
+
+    def time(self, name: str) -> int | None:
+        """As ISO 8601 has it; unix ms."""
+        value = self.text(name)
+        return _moment(self, name, value) if value else None
 
     def money_or_null(self, name: str) -> int | None:
         if self._members.get(name, _MISSING) is None:
@@ -190,17 +213,20 @@ class Query(Problems):
     def time(self, name: str) -> int | None:
         """ISO 8601, a moment or a date (its first moment), of UTC unless it says its offset; as unix ms."""
         value = self.text(name)
-        if value is None:
-            return None
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.note(name, "must be a date or a moment in ISO 8601, as 2026-11-22 or 2026-11-22T19:30:00Z")
-            return None
-        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+        return None if value is None else _moment(self, name, value)
 
 
 _MISSING: Any = object()
+
+
+def _moment(problems: Problems, name: str, value: str) -> int | None:
+    """Unix ms of a moment, or of a date's first one; of UTC unless it says its offset."""
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        problems.note(name, "must be a date or a moment in ISO 8601, as 2026-11-22 or 2026-11-22T19:30:00Z")
+        return None
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _text_problem(value: str, most: int) -> str | None:

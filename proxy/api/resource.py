@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -12,9 +13,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from proxy.access import Principal, refusal_response
+from proxy.api.fields import Fields
 from proxy.denials import Refused
 from proxy.jsontext import dumps
-from proxy.ledger.port import AgentUnknown, LedgerUnavailable
+from proxy.ledger.port import AgentUnknown, IdempotencyConflict, LedgerUnavailable
 from proxy.state import Sidecar
 
 BODY_MAX = 1024 * 1024
@@ -64,6 +66,9 @@ class Resource:
             return await method.handler(self._sidecar, request)
         except AgentUnknown as error:
             raise Refused(404, "agent_not_found", "No agent has this id.") from error
+        except IdempotencyConflict as error:
+            status, code = (409, "idempotency_in_flight") if error.in_flight else (422, "idempotency_key_reused")
+            raise Refused(status, code, str(error)) from error
         except LedgerUnavailable as error:
             message = "The ledger is not available: nothing was done."
             raise Refused(503, "ledger_unavailable", message, retry_after_s=5) from error
@@ -114,6 +119,16 @@ async def read_body(request: Request) -> bytes:
         if len(body) > BODY_MAX:
             raise too_large
     return bytes(body)
+
+
+def idempotency_of(fields: Fields, request: Request, body: bytes) -> tuple[str, str] | None:
+    """The Idempotency-Key and the body's digest; one that can't be is noted among the fields' problems."""
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not 1 <= len(keys[0]) <= 255 or not all("!" <= char <= "~" for char in keys[0]):
+        fields.note("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters")
+    return keys[0], hashlib.sha256(body).hexdigest()
 
 
 def answer(value: Any, status: int = 200) -> Response:

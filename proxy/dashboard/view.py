@@ -50,7 +50,7 @@ class Bar:
 
     @property
     def level(self) -> Literal["ok", "high", "full"]:
-        if not self.spent:
+        if self.spent <= 0:
             return "ok"
         if self.spent >= self.amount:
             return "full"
@@ -153,7 +153,7 @@ def _total(months: Sequence[Bar], zone: ZoneInfo) -> Bar:
 
 
 def _percent(part: int, whole: int) -> float:
-    return min(100.0, part * 10_000 // whole / 100) if whole else 100.0 * (part > 0)
+    return max(0.0, min(100.0, part * 10_000 // whole / 100)) if whole else 100.0 * (part > 0)
 
 
 def _faults(sidecar: Sidecar) -> list[tuple[str, str]]:

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from policy.decide import Standing
+from policy.decide import TRANSIENT, Standing
 from policy.model import Policy
 from policy.periods import Span
 from proxy.ledger import queries
-from proxy.ledger.entries import Entry
+from proxy.ledger.adjusting import adjust_entry
+from proxy.ledger.answers import Answers
+from proxy.ledger.entries import Entry, Idempotency
 from proxy.ledger.ids import new_id
 from proxy.ledger.opening import policy_entry, spent_by
-from proxy.ledger.port import Action, Agent, AgentUnknown, Alert, Health, LedgerError, LedgerUnavailable, ManagedField
+from proxy.ledger.port import (
+    ADJUST,
+    Action,
+    Adjustment,
+    Agent,
+    AgentUnknown,
+    Alert,
+    Health,
+    LedgerError,
+    LedgerUnavailable,
+    ManagedField,
+    Recorded,
+)
 from proxy.ledger.queries import Spent
 from proxy.ledger.reading import Reading
 from proxy.ledger.rulebook import Rulebook
@@ -35,6 +49,7 @@ class Administration(Reading):
         self._file_keys: dict[str, str] = {}
         self._file_key_of: dict[str, str] = {}
         self._using = asyncio.Lock()
+        self._answers = Answers(store)
 
     async def use(self, policy: Policy) -> None:
         async with self._using:
@@ -141,6 +156,42 @@ class Administration(Reading):
         if agent is None or self._rules is None:
             return ()
         return self._rules.standings_of(self._store.book, agent, self._store.now())
+
+    # -- adjusting -----------------------------------------------------------------------------------------------------
+    async def adjust(self, adjustment: Adjustment, idempotency: tuple[str, str] | None = None) -> Recorded:
+        if adjustment.agent_id not in self._store.book.agents:
+            raise AgentUnknown(f"no agent {adjustment.agent_id}")
+        if idempotency is not None:
+            # Apart from the agent's own keys, which have no space: it can't take one before the admin does.
+            idempotency = (f"{ADJUST} {idempotency[0]}", idempotency[1])
+        return await self._once(adjustment.agent_id, idempotency, partial(self._adjust, adjustment))
+
+    def _adjust(self, adjustment: Adjustment, idempotency: Idempotency | None) -> tuple[Recorded, int]:
+        store, rules = self._store, self._admitting()
+        entry = adjust_entry(store.book, rules, adjustment, idempotency, store.now())
+        return Recorded(entry.action, None), store.commit(entry)
+
+    async def _once(
+        self,
+        agent_id: str,
+        idempotency: tuple[str, str] | None,
+        record: Callable[[Idempotency | None], tuple[Recorded, int]],
+    ) -> Recorded:
+        """What ``record`` makes, with its sequence; or, where the key was already answered, that again."""
+        if idempotency is None:
+            recorded, seq = record(None)
+            await self._durable(seq)
+            return recorded
+        key, digest = (agent_id, idempotency[0]), idempotency[1]
+        with self._answers.giving(key):
+            held = await self._answers.given(key, digest)
+            if held is not None:
+                return replace(held, denial=held.denial and replace(held.denial, agent=self.agent(agent_id)))
+            recorded, seq = record(Idempotency(*idempotency))
+            if recorded.denial is None or recorded.denial.verdict.reason not in TRANSIENT:
+                self._answers.keep(key, digest, seq, recorded)
+            await self._durable(seq)
+            return recorded
 
     # -- the rest ------------------------------------------------------------------------------------------------------
     async def acknowledge(self, alert_id: str) -> Alert | None:

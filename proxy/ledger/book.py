@@ -313,6 +313,7 @@ _APPLY: dict[str, Callable[[Book, Entry], None]] = {
     "void": Book._end,
     "expire": Book._end,
     "record": Book._record,
+    "adjust": Book._record,
     "denied": Book._nothing,
     "repeat": Book._nothing,
     "agent": Book._agents,

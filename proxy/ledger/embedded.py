@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from policy.decide import TRANSIENT, Count, Decision, Standing, Verdict, decide
-from proxy.ledger import notices, queries
+from proxy.ledger import notices
 from proxy.ledger.administration import Administration
 from proxy.ledger.entries import Entry, Hold, Idempotency, Kind, Notice
 from proxy.ledger.ids import new_id
-from proxy.ledger.index import IDEMPOTENCY_MS
 from proxy.ledger.port import (
     Action,
     Admission,
@@ -27,7 +26,6 @@ from proxy.ledger.port import (
     Call,
     Denial,
     Ending,
-    IdempotencyConflict,
     LedgerUnavailable,
     NotOpen,
     Recorded,
@@ -48,22 +46,8 @@ class _Judged(NamedTuple):
     at: int
 
 
-class _Answer(NamedTuple):
-    """What an Idempotency-Key was answered, until the index has it."""
-
-    digest: str
-    at: int
-    seq: int
-    recorded: Recorded
-
-
 class EmbeddedLedger(Administration):
     """The port on a journal, a TinyDB desk and a sqlite index; `open_embedded` makes one."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._answers: dict[tuple[str, str], _Answer] = {}
-        self._answering: set[tuple[str, str]] = set()
 
     # -- the line ------------------------------------------------------------------------------------------------------
     async def authorize(self, call: Call) -> Admission | Denial:
@@ -122,19 +106,9 @@ class EmbeddedLedger(Administration):
     async def record(
         self, call: Call, outcome: Literal["success", "failure"], idempotency: tuple[str, str] | None = None
     ) -> Recorded:
-        if idempotency is None:
-            recorded, seq = self._record(call, outcome, None)
-            await self._durable(seq)
-            return recorded
-        self._resumed(call.agent_id, self._admitting())
-        key = (call.agent_id, idempotency[0])
-        if key in self._answering:
-            raise IdempotencyConflict("the first call with this Idempotency-Key is still in flight", in_flight=True)
-        self._answering.add(key)
-        try:
-            return await self._record_once(call, outcome, key, Idempotency(*idempotency))
-        finally:
-            self._answering.discard(key)
+        if idempotency is not None:
+            self._resumed(call.agent_id, self._admitting())  # an agent there is, before a key is looked up
+        return await self._once(call.agent_id, idempotency, partial(self._record, call, outcome))
 
     async def preview(self, call: Call) -> Verdict | None:
         rules = self._admitting()
@@ -274,33 +248,6 @@ class EmbeddedLedger(Administration):
             )
         )
         return Recorded(action, None), seq
-
-    async def _record_once(
-        self, call: Call, outcome: Literal["success", "failure"], key: tuple[str, str], idempotency: Idempotency
-    ) -> Recorded:
-        held = await self._answered(key)
-        if held is not None:
-            digest, recorded = held
-            if digest != idempotency.digest:
-                raise IdempotencyConflict("this Idempotency-Key was used with another body", in_flight=False)
-            denial = recorded.denial
-            return replace(recorded, denial=denial and replace(denial, agent=self.agent(key[0])))
-        recorded, seq = self._record(call, outcome, idempotency)
-        if recorded.denial is None or recorded.denial.verdict.reason not in TRANSIENT:
-            self._answers[key] = _Answer(idempotency.digest, self._store.now(), seq, replace(recorded, replayed=True))
-        await self._durable(seq)
-        return recorded
-
-    async def _answered(self, key: tuple[str, str]) -> tuple[str, Recorded] | None:
-        """What the key was answered within a day: told by memory until the index knows, then by the index."""
-        now, applied = self._store.now(), self._store.index.applied
-        while self._answers and (oldest := next(iter(self._answers.items())))[1].seq <= applied:
-            del self._answers[oldest[0]]
-        held = self._answers.get(key)
-        if held is not None:
-            return (held.digest, held.recorded) if held.at > now - IDEMPOTENCY_MS else None
-        await self._store.index.reach(self._store.opened_at)
-        return await self._store.index.read(partial(queries.answer, agent_id=key[0], key=key[1], now=now))
 
 
 def _draft(

@@ -3,9 +3,10 @@
 type         carries
 carry        the book as it stood when the month's file was begun: a closed month can be moved or removed
 authorize    the draft of the action, its holds and its limits: all that is needed to end it
-settle       the whole action (so do void, expire, record and denied), and the alerts it raised
+settle       the whole action (so do void, expire, record, adjust and denied), and the alerts it raised
 void, expire
 record       a self-reported action, with its holds and limits: authorized and settled at once
+adjust       a correction, with its holds on the periods that still run
 denied       with the verdict, and the pause it led to
 repeat       how often denials already written were repeated
 agent        an agent as it now is
@@ -30,11 +31,11 @@ VERSION = 1
 GENESIS = "0" * 64
 
 Kind = Literal[
-    "carry", "authorize", "settle", "void", "expire", "record", "denied", "repeat", "agent", "policy", "acknowledge",
-    "alert",
+    "carry", "authorize", "settle", "void", "expire", "record", "adjust", "denied", "repeat", "agent", "policy",
+    "acknowledge", "alert",
 ]  # fmt: skip
 _KINDS = frozenset(get_args(Kind))
-FINAL: frozenset[str] = frozenset({"settle", "void", "expire", "record", "denied"})
+FINAL: frozenset[str] = frozenset({"settle", "void", "expire", "record", "adjust", "denied"})
 
 # A hold on a budget: its name, group, and the period's start and end in unix ms.
 Hold = tuple[str, str, int, int]

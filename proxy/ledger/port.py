@@ -20,7 +20,9 @@ from policy.decide import Standing, Verdict
 from policy.model import Policy
 
 Outcome = Literal["success", "failure", "denied", "pending"]
-Ending = Literal["settled", "voided", "expired"]
+Ending = Literal["settled", "voided", "expired", "adjusted"]
+
+ADJUST = "adjust"  # the action_type of adjustments, and of nothing else
 
 
 class LedgerError(Exception):
@@ -137,6 +139,20 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A correction of what an agent spent, as an invoice shows it: ``amount`` nano-dollars, negative for a credit.
+
+    ``at`` is when it was spent (unix ms; None: now), ``target`` on what, as a call's (None: not told).
+    """
+
+    agent_id: str
+    amount: int
+    reason: str
+    target: str | None = None
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """The row of the ledger. ``count`` > 1: identical denials within a minute, told once.
 
@@ -176,7 +192,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The answer to a self-reported action: the action, or the denial; ``replayed`` from an Idempotency-Key."""
+    """The answer to what was reported: the action, or the denial; ``replayed`` from an Idempotency-Key."""
 
     action: Action | None
     denial: Denial | None
@@ -261,6 +277,14 @@ class Ledger(Protocol):
 
         ``idempotency`` is (key, digest of the body), scoped to the agent; the first answer is replayed for 24 h.
         Raises AgentUnknown, IdempotencyConflict.
+        """
+
+    async def adjust(self, adjustment: Adjustment, idempotency: tuple[str, str] | None = None) -> Recorded:
+        """Correct what was spent: a row of its own, added to the budgets whose period holds its date and still runs.
+
+        Judged by no budget or pause, also for an archived agent (invoices come late); it raises thresholds, and pauses
+        nobody. ``idempotency`` as `record` has it, in keys of its own. Raises AgentUnknown, IdempotencyConflict,
+        ValueError for a date later than now.
         """
 
     # -- agents and rules ----------------------------------------------------------------------------------------

@@ -152,6 +152,16 @@ async def test_it_shows_actions_with_their_reasons_and_alerts(operator, shelf, r
     assert '$0.01<span class="fine">23456</span>' in page
 
 
+async def test_a_credit_is_a_row_and_draws_no_bar(operator, shelf, researcher):
+    shelf.rows = [Action("1", "researcher", "adjust", "openai:gpt-4o", -2_500_000_000, "success", 0, ending="adjusted")]
+    month = shelf.standing["researcher"][0]
+    shelf.standing["researcher"] = [replace(month, spent=-2_500_000_000, reserved=0)]
+    page = (await operator.get("/")).text
+    assert "-$2.50" in page
+    assert ">adjustment<" in re.sub(r"\s", "", page)
+    assert '<rect class="spent" width="0.0%"' in page
+
+
 async def test_an_empty_ledger_says_what_to_do_first(operator):
     page = (await operator.get("/")).text
     assert "monthly_budget: 100.00" in page

@@ -36,6 +36,8 @@ def standing(name: str, amount: int, spent: int, reserved: int = 0) -> Standing:
         (bar(100, 130, 10), (100, 0), "full", -40),
         (bar(0, 0), (0, 0), "ok", 0),
         (bar(0, 1), (100, 0), "full", -1),
+        (bar(100, -30, 10), (0, 10), "ok", 120),
+        (bar(0, -30), (0, 0), "ok", 30),
         (bar(3 * USD, USD), (33.33, 0), "ok", 2 * USD),
     ],
 )

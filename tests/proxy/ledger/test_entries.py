@@ -39,6 +39,7 @@ ACTION = Action(
 ENTRIES = [
     Entry("authorize", 1, 2, action=ACTION, holds=(("m", "a", 0, 9),), limits=(LimitHold("l", "", 0, 0),)),
     Entry("settle", 1, 2, action=ACTION, alerts=(Notice(Alert("alr", None, "t", "m", 3), "once", 4),)),
+    Entry("adjust", 1, 2, action=ACTION, holds=(("m", "a", 0, 9),), idempotency=Idempotency("adjust k", "d")),
     Entry("denied", 1, 2, action=ACTION, verdict=Verdict("budget_exceeded", "b", "g", 1, 2, None)),
     Entry("denied", 1, 2, action=ACTION, pause=Pause("a", "r", 1, 2), idempotency=Idempotency("k", "d")),
     Entry("repeat", 1, 2, counts={"act_1": 3}, agent_id="a"),

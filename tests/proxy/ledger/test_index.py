@@ -191,10 +191,10 @@ async def test_keys_leave_memory_once_the_index_has_them(world: World) -> None:
     assert isinstance(ledger, EmbeddedLedger)
     for n in range(300):
         await ledger.record(call(estimate=0), "success", (f"k{n}", "d"))
-    assert len(ledger._answers) == 300
+    assert len(ledger._answers._given) == 300
     await ledger.actions(ActionFilter())
     await ledger.record(call(estimate=0), "success", ("one more", "d"))
-    assert list(ledger._answers) == [("a", "one more")]
+    assert list(ledger._answers._given) == [("a", "one more")]
     assert (await ledger.record(call(estimate=0), "success", ("k7", "d"))).replayed
 
 
