@@ -88,7 +88,8 @@ class Upstream:
     """A host that calls are forwarded to. ``url`` has no trailing slash; ``builtin:demo`` is the stand-in.
 
     ``meter`` is the wire format of the answers (None: told by the request's path), ``catalog`` the genai-prices
-    provider whose list prices its models (None: the meter's own).
+    provider whose list prices its models (None: the meter's own). ``max_in_flight`` counts calls; ``circuit_breaker`` is
+    whether none is sent for a while after several in a row got no answer.
     """
 
     name: str
@@ -99,6 +100,8 @@ class Upstream:
     timeout_s: float = 600.0
     ask_usage: bool = True
     charge_errors: bool = False
+    max_in_flight: int = 1024
+    circuit_breaker: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ FLOORS = [
     {"proxy.app"},
     {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo"},
     {"proxy.exchange"},
-    {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request"},
+    {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request", "proxy.places"},
     {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.tariffs"},
     {"proxy.rules"},
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},
     {"proxy.server"},
     {"proxy.protocol"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
-    {"proxy.load"},
+    {"proxy.load", "proxy.breaker", "proxy.lookups"},
     {"policy"},
 ]
 

@@ -32,13 +32,24 @@ _DURATION = re.compile(r"(\d{1,6})(s|m|h)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _TIMEOUT_S = 600.0
 _TIMEOUT_MAX_S = 24 * 3600
+_IN_FLIGHT_MAX = 1024
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
 _HEADER_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?", re.ASCII)
 # They frame or route the request, or are the sidecar's own.
 _UNSETTABLE = re.compile(
     r"host|content-length|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|x-agent-id|x-ledger-.*"
 )
-_KEYS = ("url", "meter", "catalog", "set_headers", "timeout", "ask_usage", "charge_errors")
+_KEYS = (
+    "url",
+    "meter",
+    "catalog",
+    "set_headers",
+    "timeout",
+    "ask_usage",
+    "charge_errors",
+    "max_in_flight",
+    "circuit_breaker",
+)
 
 
 def read_upstreams(reader: Reader, node: Node | None, names: dict[str, ScalarNode]) -> dict[str, Upstream]:
@@ -70,6 +81,8 @@ def _upstream(reader: Reader, name: str, node: Node, catalog: Catalog) -> Upstre
         timeout_s=_duration(reader, fields.get("timeout")),
         ask_usage=reader.flag(fields.get("ask_usage"), True),
         charge_errors=reader.flag(fields.get("charge_errors")),
+        max_in_flight=reader.count(fields["max_in_flight"]) if "max_in_flight" in fields else _IN_FLIGHT_MAX,
+        circuit_breaker=reader.flag(fields.get("circuit_breaker"), True),
     )
 
 

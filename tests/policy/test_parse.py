@@ -274,6 +274,8 @@ upstreams:
     timeout: 2m
     ask_usage: false
     charge_errors: true
+    max_in_flight: 8
+    circuit_breaker: false
     set_headers:
       X-Org: ""
       Authorization: "Bearer ${file:/run/key}"
@@ -287,6 +289,7 @@ upstreams:
         False,
         True,
     )
+    assert (found.max_in_flight, found.circuit_breaker) == (8, False)
     assert found.set_headers == (
         ("x-org", ""),
         ("authorization", "Bearer alk_from_file"),
