@@ -81,9 +81,8 @@ def _split(headers: Headers) -> tuple[set[str], str | None, list[tuple[bytes, by
 
 def _ours(name: bytes, value: bytes) -> str | None:
     if name == b"authorization":
-        scheme, _, value = value.partition(b" ")
-        if scheme.lower() != b"bearer":
-            return None
+        # Behind Bearer, another scheme's name, or none: some SDKs send it bare.
+        value = next((word for word in value.split() if word.startswith(_PREFIX)), b"")
     value = value.strip()
     # X-Ledger-Key is ours whatever it holds: a mistyped key there must not pass for "no key".
     return value.decode("latin-1") if value.startswith(_PREFIX) or name == b"x-ledger-key" else None

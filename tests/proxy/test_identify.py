@@ -39,6 +39,8 @@ def who(*headers, query=b"", default=None):
         ("x-ledger-key", KEY),
         ("authorization", f"Bearer {KEY}"),
         ("authorization", f"bearer {KEY}"),
+        ("authorization", f"Token  {KEY} "),
+        ("authorization", KEY),
         ("x-api-key", KEY),
         ("api-key", KEY),
         ("x-goog-api-key", KEY),
