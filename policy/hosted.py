@@ -9,14 +9,16 @@ from policy.ceilings import positive
 
 # Tools that run on the caller's side: what they bring in comes with a later request. Others run at the provider.
 _OWN_TOOLS: Final = ("function", "custom", "bash_", "text_editor_", "computer", "memory_", "local_shell", "apply_patch")
-_OWN_KEYS: Final = frozenset(("functionDeclarations", "function_declarations"))
+_OWN_KEYS: Final = frozenset(("functionDeclarations", "function_declarations", "computerUse", "cachePoint"))
 _SEARCHES: Final = frozenset(("web_search_options", "search_parameters", "plugins"))
 _NAMED: Final = _SEARCHES | {
     "previous_response_id", "conversation", "cachedContent", "cached_content", "mcp_servers", "container",
-    "data_sources",
+    "data_sources", "previous_interaction_id", "agent_id", "connectors", "enable_search",
 }  # fmt: skip
 # Models that search without being told to: Groq's compound, Perplexity's, OpenAI's for search and deep research.
 _SEARCHING: Final = re.compile(r"\bcompound\b|\bsonar\b|search-preview|search-api|deep-research|:online\b")
+
+_CONTINUED: Final = re.compile(r"/conversations/[^/]+")  # Mistral's, by its path
 
 _USES: Final = 5  # of a hosted tool that is priced by its uses, where the request states no `max_uses`
 # The unit that genai-prices has for a tool's use, by what the tools are called.
@@ -31,9 +33,11 @@ _UNITS: Final = (
 def names_more(body: dict[str, Any], models: str) -> bool:
     """Whether the input will hold what isn't in the body: a stored conversation, or what a hosted tool brings in.
 
-    ``models`` are the names of those that may serve.
+    ``models`` are the names of those that may serve; the path, where the body names none.
     """
-    if _states(body, _NAMED) or isinstance(body.get("prompt"), dict) or _SEARCHING.search(models):
+    if _states(body, _NAMED) or isinstance(body.get("prompt"), dict):
+        return True
+    if _SEARCHING.search(models) or _CONTINUED.search(models):
         return True
     return any(_hosted(tool) for tool in _tools(body))
 

@@ -41,6 +41,24 @@ def test_how_often_hosted_tools_are_taken_to_be_used(body, models, uses):
     assert names_more(body, models) is bool(uses or "mcp" in str(body))
 
 
+@pytest.mark.parametrize(
+    ("body", "models", "more"),
+    [
+        ({"agent_id": "ag_1"}, "mistral-large", True),  # its instructions are stored with it
+        ({"inputs": "go on"}, "/v1/conversations/conv_1", True),
+        ({"inputs": "hi"}, "/v1/conversations", False),
+        ({"connectors": [{"id": "web-search"}]}, "command-r", True),
+        ({"enable_search": True}, "qwen-plus", True),
+        ({"enable_search": False}, "qwen-plus", False),
+        ({"tools": [{"computerUse": {}}]}, "gemini-2.5-computer-use", False),
+        ({"toolConfig": {"tools": [{"toolSpec": {"name": "f"}}, {"cachePoint": {"type": "default"}}]}}, "nova", False),
+        ({"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}, "nova", True),
+    ],
+)
+def test_what_is_stored_or_brought_in_at_the_provider(body, models, more):
+    assert names_more(body, models) is more
+
+
 def test_only_what_has_a_rate_is_estimated_and_the_rule_may_say_otherwise():
     searched = RequestFacts("/v1/responses", {"tools": [{"type": "web_search"}, {"type": "file_search"}]}, 60)
     rates = (make_rate("web_searches_kcount", Decimal(10)),)
