@@ -20,6 +20,7 @@ URLENCODED_MAX: Final = 1024 * 1024  # bytes as sent, without fields too long to
 _BOUNDARY: Final = re.compile(r";\s*boundary\*?\d*\s*=", re.I)
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NAME: Final = re.compile(rb";\s*name\*?\d*\s*=", re.I)  # with *, RFC 2231's: forms must not use it, and some read it
+_STARRED: Final = re.compile(rb";\s*filename\*", re.I)
 _PLAIN: Final = (b"", b"7bit", b"8bit", b"binary")
 
 
@@ -168,6 +169,8 @@ class _Parts:
         if encoding.strip().lower() not in _PLAIN:
             raise FormError("a part is encoded")
         self._is_file = b"filename" in options
+        if not self._is_file and _STARRED.search(unquoted):
+            raise FormError("a part is a file to some readers and a text to others")
         name = _utf8(options[b"name"])
         self._name = name if self._names.first(name, is_file=self._is_file) and not self._is_file else None
 

@@ -72,6 +72,7 @@ def test_a_long_text_is_left_out_and_the_rest_is_kept():
         multipart(part(b'name="model"; filename="m"', b"cheap"), part(b'name="model"', b"dear")),
         multipart(part(b'name="model"; name="other"')),
         multipart(part(b"name=\"other\"; name*=utf-8''model")),
+        multipart(part(b"name=\"model\"; filename*=utf-8''f")),
         multipart(part(b'name="model"', b"cheap", b'Content-Disposition: form-data; name="other"')),
         multipart(part(b'name="model"', b"cheap", b"Content-Transfer-Encoding: base64")),
         multipart(part(b'name="other"\nContent-Disposition: form-data; name="model"')),
