@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -15,7 +17,11 @@ from uvicorn.server import ServerState
 from proxy.load import Load
 from proxy.protocol import Edges, Protocol
 
+logger = logging.getLogger("agent_ledger.server")
+
 _CANCELED_S = 5.0
+_ACCEPT_AGAIN_S = 0.1
+_BACKLOG = 2048
 
 
 class Server:
@@ -49,19 +55,24 @@ class Server:
         )
         self._state = ServerState()
         self._connections = cast("set[Protocol]", self._state.connections)
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Listen; the port. Raises OSError when the address can't be had."""
         self._config.load()
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Protocol(self._config, self._state, self._edges, self._load, self._spare),
-            self._host,
-            self._port,
-            backlog=2048,
-        )
-        port: int = self._listener.sockets[0].getsockname()[1]
+        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        try:
+            for family, _, _, _, address in dict.fromkeys(found):
+                listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+                listener.setblocking(False)
+                self._listeners.append(listener)
+        except OSError:
+            self._close_listeners()
+            raise
+        self._accepting = [loop.create_task(self._accept(listener)) for listener in self._listeners]
+        port: int = self._listeners[0].getsockname()[1]
         return port
 
     async def shutdown(self, grace_s: float, delay_s: float = 0.0, hurried: asyncio.Event | None = None) -> None:
@@ -71,7 +82,7 @@ class Server:
         While something runs the app is still asked, so that it can say that it takes no calls: `Load.closing` is set
         then, and each answer is its connection's last.
         """
-        assert self._listener is not None, "not started"
+        assert self._listeners, "not started"
         hurried = hurried or asyncio.Event()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurried.wait(), delay_s)
@@ -81,7 +92,10 @@ class Server:
             if not connection.unserved:
                 connection.shutdown()  # which leaves it open until it has been answered
         await _until(lambda: not state.tasks, deadline, hurried)
-        self._listener.close()
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.wait(self._accepting)
+        self._close_listeners()
         for connection in list(self._connections):
             connection.shutdown()
         await _until(lambda: not (state.tasks or self._connections), deadline, hurried)
@@ -91,7 +105,29 @@ class Server:
             await asyncio.wait(state.tasks, timeout=_CANCELED_S)
         for connection in list(self._connections):
             connection.transport.abort()
-        await self._listener.wait_closed()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Not asyncio's own, which logs thousands of errors a second while no more files can be opened."""
+        loop, failing = asyncio.get_running_loop(), False
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                if not failing:
+                    logger.warning("no connection can be accepted: %s; trying on", error.strerror)
+                failing = True
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            failing = False
+            await loop.connect_accepted_socket(self._protocol, client)
+
+    def _protocol(self) -> Protocol:
+        return Protocol(self._config, self._state, self._edges, self._load, self._spare)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
 
 async def _until(true: Callable[[], bool], deadline: float, hurried: asyncio.Event) -> None:
