@@ -35,6 +35,7 @@ log = logging.getLogger("agent_ledger.ledger")
 UTC = ZoneInfo("UTC")
 PACK_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 _MONTH_FILE = re.compile(r"([1-9]\d{3}-(?:0[1-9]|1[0-2]))\.jsonl(?:\.gz)?", re.ASCII)
+_CHUNK = 1 << 20
 _SYNCED_BYTES = 128
 _GATHER_S = 0.01
 
@@ -126,6 +127,16 @@ def read_archived(folder: Path) -> Archived:
         return Archived(noted["month"], noted["seq"], noted["head"])
     except (OSError, ValueError, KeyError, TypeError):
         return Archived()
+
+
+def sum_of(path: Path, offset: int) -> int | None:
+    """The crc32 of the file up to there; None where it ends before."""
+    crc, left = 0, offset
+    with path.open("rb") as file:
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            crc = zlib.crc32(chunk, crc)
+            left -= len(chunk)
+    return None if left else crc
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +12,10 @@ from proxy.ledger import desk
 from proxy.ledger.book import Book
 from proxy.ledger.chain import MALFORMED, Damage, place, walk
 from proxy.ledger.desk import Checkpoint
-from proxy.ledger.journal import Mark, Synced, file_of, folder_of, months, read_synced, sync_folder
+from proxy.ledger.journal import Mark, Synced, file_of, folder_of, months, read_synced, sum_of, sync_folder
 from proxy.ledger.port import LedgerDamaged
 
 log = logging.getLogger("agent_ledger.ledger")
-
-_CHUNK = 1 << 20
 
 
 class Recovered(NamedTuple):
@@ -94,12 +91,7 @@ def _synced(folder: Path, checkpoint: Checkpoint | None) -> Synced:
 
 def _check_prefix(path: Path, mark: Mark) -> None:
     """The part the checkpoint has seen is not parsed, only summed; where the sum differs, the lines say where."""
-    crc, left = 0, mark.offset
-    with path.open("rb") as file:
-        while left and (chunk := file.read(min(_CHUNK, left))):
-            crc = zlib.crc32(chunk, crc)
-            left -= len(chunk)
-    if not left and crc == mark.crc:
+    if sum_of(path, mark.offset) == mark.crc:
         return
     last = 0
     try:

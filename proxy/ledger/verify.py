@@ -13,7 +13,7 @@ from proxy.ledger import desk
 from proxy.ledger.book import Book, state_of
 from proxy.ledger.chain import MALFORMED, Damage, NewerFormat, place, walk
 from proxy.ledger.desk import Checkpoint
-from proxy.ledger.entries import FINAL, GENESIS, dumps, loads
+from proxy.ledger.entries import FINAL, GENESIS, agent_row, dumps, loads, row_agent
 from proxy.ledger.index import open_beside, path_of
 from proxy.ledger.journal import (
     PACK_ERRORS,
@@ -22,6 +22,7 @@ from proxy.ledger.journal import (
     folder_of,
     months,
     open_lines,
+    packed_of,
     read_archived,
     read_synced,
 )
@@ -146,6 +147,11 @@ class _Verification:
             at = place(self._files[mark.month], mark.offset) if mark.month else "nothing is there"
             synced = f"{self._synced.month}.jsonl was synced to byte {self._synced.offset}"
             self._problems.append(f"{at}: whole lines end here, but {synced}")
+        newest = self._files.get(max(self._files, default=""))
+        if newest is not None and not newest.exists():
+            self._problems.append(
+                f"{packed_of(newest).name} is a closed month: the file of the month after it is missing"
+            )
         if self._checkpoint is not None and self._checkpoint.mark.seq > mark.seq:
             self._problems.append(f"the desk has seen line {self._checkpoint.mark.seq}; the journal ends at {mark.seq}")
         if self._anchor is not None:
@@ -182,4 +188,5 @@ class _Verification:
 def _canonical(state: Any) -> Any:
     """The state as JSON gives it back, its lists in an order of their own."""
     held = json.loads(dumps(state))
+    held["agents"] = [agent_row(row_agent(row)) for row in held["agents"]]  # an earlier format says the same otherwise
     return {name: sorted(value, key=dumps) if isinstance(value, list) else value for name, value in held.items()}
