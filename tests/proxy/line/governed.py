@@ -19,6 +19,7 @@ from policy.decide import Standing
 from proxy.app import App
 from proxy.exchange import Drains
 from proxy.ledger.port import Action, ActionFilter, Admission, Alert, Call, Denial, Ledger, Settlement
+from proxy.load import Load
 from tests.proxy.rawhttp import WAIT_S, Answer, Raw
 from tests.proxy.upstreams import Script, ScriptedUpstream
 from tests.sidecar import ADMIN_HEADERS, in_process
@@ -74,6 +75,10 @@ class Governed:
     @property
     def drains(self) -> Drains:
         return self.app._gate._drains  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def load(self) -> Load:
+        return self.app.sidecar.load
 
     @property
     def ledger(self) -> Ledger:
