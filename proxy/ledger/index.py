@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from proxy.ledger.chain import newer
+from proxy.ledger.chain import MALFORMED, newer
 from proxy.ledger.chain import place as place_of
 from proxy.ledger.entries import FINAL, GENESIS, VERSION, loads
 from proxy.ledger.journal import PACK_ERRORS, Mark, file_of, month_span, months, open_lines
@@ -125,6 +125,7 @@ class Index:
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="index-read")
         self._lines: tuple[str, io.BufferedIOBase] | None = None
         self._begin = _Begin()
+        self._anew = False  # all that it holds was read by this process: what does not follow is the journal's fault
         self._db, self._place = self._open()
         self._thread = threading.Thread(target=self._follow_forever, name="index", daemon=True)
         self._thread.start()
@@ -207,7 +208,7 @@ class Index:
         # The pages that new rows touch stay in memory and are written back seldom: else a row costs more as they grow.
         db.execute("PRAGMA cache_size = -16384")  # KiB
         db.execute("PRAGMA wal_autocheckpoint = 4000")
-        db.execute("PRAGMA synchronous = OFF")  # what a power loss takes is read from the journal again
+        db.execute("PRAGMA synchronous = NORMAL")  # a power loss may take what is new, to be read again, but no half of it
         return db
 
     def _versioned(self, db: sqlite3.Connection) -> bool:
@@ -227,7 +228,7 @@ class Index:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         drops = "".join(f"DROP TABLE {name};" for name in tables)
         db.executescript(f"BEGIN; {drops} {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-        self._begin = _Begin()
+        self._begin, self._anew = _Begin(), True
         return _Place()
 
     def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -264,7 +265,7 @@ class Index:
             except _Foreign:
                 self._place = self._renew(self._db)
                 self._work.set()
-            except (sqlite3.Error, OSError, ValueError, KeyError, *PACK_ERRORS) as error:
+            except (sqlite3.Error, OSError, *MALFORMED, *PACK_ERRORS) as error:
                 self._let_go()
                 self._db.rollback()
                 self.failure = f"the read index can't follow the journal: {error}"
@@ -293,9 +294,12 @@ class Index:
         if not chunk.endswith(b"\n"):
             chunk += file.readline()
         lines = chunk[:-1].split(b"\n")
-        first, last = loads(lines[0]), loads(lines[-1])
-        if place.seq and first["prev"] != place.head:
+        if place.seq and b'"prev":"%s"' % place.head.encode() not in lines[0]:
+            if self._anew:
+                at = place_of(file_of(self._folder, month), place.offset)
+                raise ValueError(f"{at}: it does not follow from the line before, or a month is missing")
             raise _Foreign
+        first, last = loads(lines[0]), loads(lines[-1])
         if last["v"] > VERSION:
             at = place_of(file_of(self._folder, month), place.offset + len(chunk) - len(lines[-1]) - 1)
             raise ValueError(f"{at}: {newer(last['v'])}")

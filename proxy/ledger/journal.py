@@ -11,6 +11,7 @@ told from loss: past that place a torn tail is expected, before it something is 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hashlib
 import io
@@ -35,6 +36,7 @@ log = logging.getLogger("agent_ledger.ledger")
 UTC = ZoneInfo("UTC")
 PACK_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 _MONTH_FILE = re.compile(r"([1-9]\d{3}-(?:0[1-9]|1[0-2]))\.jsonl(?:\.gz)?", re.ASCII)
+_CHUNK = 1 << 20
 _CHUNK = 1 << 20
 _SYNCED_BYTES = 128
 _GATHER_S = 0.01
@@ -148,6 +150,29 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def _write_again(path: Path, synced: Synced) -> None:
+    """Write the lines that are not known to be synced once more, as they are.
+
+    Where a sync failed under the process before, the kernel may take their pages for clean: a sync would pass over them.
+    """
+    with path.open("r+b") as file:
+        at = synced.offset if synced.month == path.stem else 0
+        while True:
+            file.seek(at)
+            if not (chunk := file.read(_CHUNK)):
+                return
+            file.seek(at)
+            at += file.write(chunk)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether that open file is the one found there: what is written to another is lost with it."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 class Journal:
     """Appends to the open month. Made at a recovered ``mark``, whose file it syncs first; raises OSError."""
 
@@ -168,8 +193,10 @@ class Journal:
         if mark.month:
             self._fd = os.open(file_of(folder, mark.month), os.O_WRONLY | os.O_APPEND)
             self._month_end = span("month", mark.at, UTC).end_ms
+            _write_again(file_of(folder, mark.month), read_synced(folder))
             self._sync()
         sync_folder(folder)
+        sync_folder(folder.parent)
         self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
         self._thread.start()
 
@@ -254,7 +281,7 @@ class Journal:
             closing = self._closing  # before the sync: what was written before close began is synced
             with self._file:
                 try:
-                    if self.failure is None and self.synced is not self.tip:
+                    if self.failure is None and self.synced.seq < self.tip.seq:
                         self._sync()
                 except OSError as error:
                     # Never tried again: the kernel may have dropped the pages, and a second fsync would succeed.
@@ -265,6 +292,8 @@ class Journal:
     def _sync(self) -> None:
         tip = self.tip
         os.fdatasync(self._fd)
+        if not _is_at(self._fd, file_of(self.folder, tip.month)):
+            raise FileNotFoundError(errno.ENOENT, "its file was moved or removed")
         note = json.dumps(Synced(tip.month, tip.offset, tip.crc)._asdict())
         os.pwrite(self._synced_fd, note.ljust(_SYNCED_BYTES - 1).encode() + b"\n", 0)
         self.synced = tip

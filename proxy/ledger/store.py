@@ -171,6 +171,8 @@ class Store:
     async def _checkpoint(self) -> None:
         """The desk as of now, once the journal is synced up to it; a failure is told of and costs a longer replay."""
         mark, frozen = self.journal.tip, self.book.freeze()
+        if not mark.offset:
+            return  # a month that could not begin: no line of it stands for the book
         self._checkpoint_seq, self._checkpoint_at = mark.seq, self._loop.time()
         try:
             await self.journal.durable(mark.seq)
