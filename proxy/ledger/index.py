@@ -208,7 +208,7 @@ class Index:
         # The pages that new rows touch stay in memory and are written back seldom: else a row costs more as they grow.
         db.execute("PRAGMA cache_size = -16384")  # KiB
         db.execute("PRAGMA wal_autocheckpoint = 4000")
-        db.execute("PRAGMA synchronous = NORMAL")  # a power loss may take what is new, to be read again, but no half of it
+        db.execute("PRAGMA synchronous = NORMAL")  # power loss takes what is newest, whole: it is read again
         return db
 
     def _versioned(self, db: sqlite3.Connection) -> bool:

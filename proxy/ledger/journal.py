@@ -37,7 +37,6 @@ UTC = ZoneInfo("UTC")
 PACK_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 _MONTH_FILE = re.compile(r"([1-9]\d{3}-(?:0[1-9]|1[0-2]))\.jsonl(?:\.gz)?", re.ASCII)
 _CHUNK = 1 << 20
-_CHUNK = 1 << 20
 _SYNCED_BYTES = 128
 _GATHER_S = 0.01
 
@@ -153,7 +152,7 @@ def sync_folder(folder: Path) -> None:
 def _write_again(path: Path, synced: Synced) -> None:
     """Write the lines that are not known to be synced once more, as they are.
 
-    Where a sync failed under the process before, the kernel may take their pages for clean: a sync would pass over them.
+    Where a sync failed under the process before, the kernel may take their pages for clean and pass over them now.
     """
     with path.open("r+b") as file:
         at = synced.offset if synced.month == path.stem else 0
