@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -233,6 +236,26 @@ async def test_a_request_queued_before_garbage_is_not_begun() -> None:
         assert (await raw.answer()).body == b"first"
         assert await raw.closed()
     assert calls == 1
+
+
+@pytest.mark.parametrize(("sent", "answered"), [(33, 33), (34, 1)])
+async def test_requests_sent_before_their_answers_are_bounded(sent: int, answered: int) -> None:
+    finish, calls = asyncio.Event(), 0
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal calls
+        calls += 1
+        await finish.wait()
+        await reply(send, b"done")
+
+    async with serving(slow) as port, Raw.connect(port) as raw:
+        await raw.send((GET + b"\r\n") * sent)
+        finish.set()
+        for _ in range(answered):
+            assert (await raw.answer()).body == b"done"
+        if answered < sent:
+            assert await raw.closed()
+    assert calls == answered
 
 
 async def test_expect_100_continue_is_answered_when_the_app_reads(port: int) -> None:
@@ -616,6 +639,26 @@ async def test_hazard_45_the_first_sigterm_drains_the_second_ends_it_at_once() -
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(running, WAIT_S)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+async def test_a_process_out_of_files_waits_says_so_once_and_goes_on(
+    echo: Echo, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, iter(range(3))
+
+    async def scarce(listener: socket.socket) -> Any:
+        if next(failures, None) is not None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return await accept(listener)
+
+    monkeypatch.setattr("proxy.server._ACCEPT_AGAIN_S", 0.0)
+    monkeypatch.setattr(loop, "sock_accept", scarce)
+    async with serving(echo) as port:
+        assert (await ask(port, GET + b"\r\n")).status == 200
+    assert [record.getMessage() for record in caplog.records] == [
+        "no connection can be accepted: Too many open files; trying on"
+    ]
 
 
 async def test_a_taken_port_is_an_error_of_the_system(port: int, echo: Echo) -> None:
