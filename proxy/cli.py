@@ -14,17 +14,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 from policy.parse import PolicyError
-from proxy import demo
+from proxy import demo, keeping
 from proxy.app import serve
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
 from proxy.ledger.port import LedgerError
-from proxy.ledger.verify import verify
+from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
 from proxy.rules import read_policy
 from proxy.settings import Settings
 from proxy.tokens import METRICS_TOKEN_ENV, TokenError, Tokens, admin_source, token_source
 
 log = logging.getLogger("agent_ledger")
+
+_MIB = 1024 * 1024
+_DRAIN_DELAY_MAX_S = 600
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,15 +66,33 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST",
         help="a Host, beside loopback ones, that the API and the dashboard answer for (repeatable)",
     )
+    command.add_argument(
+        "--max-connections",
+        type=_positive,
+        default=CONNECTIONS_MAX,
+        metavar="N",
+        help="clients' connections at once; calls on more of them get 503 (default: %(default)s)",
+    )
+    command.add_argument(
+        "--max-buffered-mib",
+        type=_positive,
+        default=BUFFERED_MAX // _MIB,
+        metavar="MIB",
+        help="memory of the request bodies that prices have to read; calls above it get 503 (default: %(default)s)",
+    )
+    command.add_argument(
+        "--drain-delay",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="after SIGTERM, serve on for so long while /readyz already answers 503 (default: 0)",
+    )
 
     command = commands.add_parser("check", help="check a policy file, and say every problem at once")
     command.set_defaults(run=_check)
     command.add_argument("policy", type=Path)
 
-    command = commands.add_parser("verify", help="prove that the balances equal the replay of the journal")
-    command.set_defaults(run=_verify)
-    command.add_argument("--data", type=Path, default=Path("data"), help="the ledger's folder (default: data)")
-    command.add_argument("--anchor", metavar="HASH", help="a head kept elsewhere, which the chain must contain")
+    keeping.add_commands(commands)
 
     command = commands.add_parser("explain", help="show how the charge of one action came about")
     command.set_defaults(run=_explain)
@@ -82,6 +103,18 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_demo)
     _listening(command)
     return root
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (number := float(text)) <= _DRAIN_DELAY_MAX_S:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {_DRAIN_DELAY_MAX_S}")
+    return number
 
 
 def _listening(command: argparse.ArgumentParser) -> None:
@@ -108,6 +141,9 @@ def _serve(options: argparse.Namespace) -> int:
         admin_token_file=admin_token_file,
         metrics_token=metrics_token,
         metrics_token_file=metrics_token_file,
+        connections_max=options.max_connections,
+        buffered_max=options.max_buffered_mib * _MIB,
+        drain_delay_s=options.drain_delay,
     )
     asyncio.run(serve(settings, lambda url: _greet(settings, url)))
     return 0
@@ -147,14 +183,6 @@ def _check(options: argparse.Namespace) -> int:
         f"{len(parsed.warnings)} warnings"
     )
     return 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    report = verify(options.data, options.anchor)
-    for problem in report.problems:
-        print(problem, file=sys.stderr)
-    print(f"{options.data}: {'ok' if report.ok else 'NOT ok'}, {report.lines} lines, head {report.head}")
-    return 0 if report.ok else 1
 
 
 def _explain(options: argparse.Namespace) -> int:
