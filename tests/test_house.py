@@ -13,7 +13,7 @@ FLOORS = [
     {"proxy.__main__"},
     {"proxy.cli"},
     {"proxy.app"},
-    {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo"},
+    {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo", "proxy.keeping"},
     {"proxy.exchange"},
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request", "proxy.places"},
     {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.tariffs"},
