@@ -1,4 +1,4 @@
-"""The command `agent-ledger`: serve, check, verify, explain, demo."""
+"""The command `agent-ledger`: serve, check, explain, demo, and what keeps a ledger (keeping.py)."""
 
 from __future__ import annotations
 
