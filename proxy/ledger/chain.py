@@ -14,7 +14,7 @@ from typing import Any
 
 from policy.periods import Span
 from proxy.ledger.entries import VERSION, Entry, decode, loads
-from proxy.ledger.journal import PACK_ERRORS, Mark, Synced, month_span, open_lines, packed_of
+from proxy.ledger.journal import PACK_ERRORS, Mark, Synced, file_of, month_span, months, open_lines, packed_of
 from proxy.ledger.port import LedgerError
 
 # What reading or applying a line raises that no engine wrote.
@@ -57,7 +57,7 @@ def walk(path: Path, start: Mark, synced: Synced = Synced()) -> Iterator[tuple[E
                 if ends_synced and (reached.offset, reached.crc) != (synced.offset, synced.crc):
                     raise Damage(path, mark.offset, "it is not the line that was synced")
                 if fields["v"] > VERSION:
-                    raise _newer(path, mark, reached, fields["v"], file.readline())
+                    raise _newer(path, mark, reached, fields["v"], file.readline() or _first_after(path))
                 try:
                     entry = decode(fields)
                 except MALFORMED as error:
@@ -103,6 +103,15 @@ def _newer(path: Path, mark: Mark, reached: Mark, version: int, following: bytes
         if not vouched:
             return Damage(path, mark.offset, f"it says format {version}, and is not the line that the next one follows")
     return NewerFormat(f"{place(path, mark.offset)}: {newer(version)}")
+
+
+def _first_after(path: Path) -> bytes:
+    """The first line of the month after, if there is one."""
+    later = [month for month in months(path.parent) if month > path.stem]
+    if not later:
+        return b""
+    with open_lines(file_of(path.parent, later[0])) as file:
+        return file.readline()
 
 
 def newer(version: int) -> str:
