@@ -23,6 +23,7 @@ from proxy.ledger.embedded import open_embedded
 from proxy.ledger.port import AgentUnknown
 from proxy.load import Load, affordable
 from proxy.metrics import Metrics
+from proxy.places import Places
 from proxy.receive import counting
 from proxy.rules import PolicyFile
 from proxy.server import Server, Stop
@@ -73,11 +74,12 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         closing.push_async_callback(standin.stop)
         forwarder = Forwarder(builtin=standin.url)
         closing.push_async_callback(forwarder.aclose)
-        sidecar = Sidecar(settings, ledger, policy_file, Metrics(), _load(settings))
+        places = Places(forwarder, policy_file.rules.policy.upstreams.values())
+        sidecar = Sidecar(settings, ledger, policy_file, Metrics(), places, _load(settings))
         own = Starlette(routes=[*api.routes(sidecar), *dashboard.routes(sidecar)])
         own.router.redirect_slashes = False
         own.router.default = Missing()
-        gate = Gate(sidecar, forwarder)
+        gate = Gate(sidecar)
         closing.callback(gate.close)
         yield App(sidecar, gate, Guard(own, sidecar))
 
@@ -146,4 +148,4 @@ async def _serve(
 async def _reload(sidecar: Sidecar) -> None:
     # PolicyFile has logged the failure, and /readyz, the metrics and the dashboard show it.
     with contextlib.suppress(Exception):
-        await sidecar.policy_file.reload(sidecar.ledger)
+        await sidecar.reload()

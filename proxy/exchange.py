@@ -16,7 +16,7 @@ from policy.money import format_usd, usd
 from policy.pricing import dump_rates
 from policy.settlement import Conclusion, at_least, conclude, needs_usage
 from proxy.denials import Refused
-from proxy.forward import Forwarder, ForwardError, NotSent, Uncertain, UpstreamAnswer
+from proxy.forward import ForwardError, NotSent, Uncertain, UpstreamAnswer
 from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
@@ -24,6 +24,7 @@ from proxy.load import Load
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
 from proxy.metering.base import FAILED, Metered, Usage, UsageReader
 from proxy.metering.formats import wire_format
+from proxy.places import Place
 from proxy.quote import Quote
 from proxy.receive import Incoming, stream_body
 from proxy.rewriting import written
@@ -50,7 +51,7 @@ class Exchange:
     def __init__(
         self,
         sidecar: Sidecar,
-        forwarder: Forwarder,
+        place: Place,
         drains: Drains,
         incoming: Incoming,
         caller: Caller,
@@ -59,7 +60,7 @@ class Exchange:
         body: bytes | None,
     ) -> None:
         self._sidecar = sidecar
-        self._forwarder = forwarder
+        self._place = place
         self._drains = drains
         self._incoming = incoming
         self._caller = caller
@@ -132,7 +133,7 @@ class Exchange:
                 self._asked = True
         headers = request_headers(self._caller.headers, replace)
         target = incoming.path.encode("latin-1") + (b"?" + self._caller.query if self._caller.query else b"")
-        return await self._forwarder.send(upstream, incoming.method, target, headers, body)
+        return await self._place.send(incoming.method, target, headers, body)
 
     async def _upload(self, receive: Receive, client: Attendance) -> AsyncIterator[bytes]:
         async for chunk in stream_body(receive):

@@ -2,7 +2,8 @@
 
 httpx's transport is called directly: there is no cookie jar, no redirect followed, nothing decoded, no header added.
 
-ForwardError         no whole answer came; ``status`` and the message are fit for the client
+ForwardError         no whole answer came; ``status`` and the message are fit for the client, ``of_upstream`` is False
+│                    where it tells of the request alone
 ├── NotSent          the upstream certainly did not act: it costs nothing
 └── Uncertain        it may have acted, though its answer never came whole
 """
@@ -30,9 +31,10 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class ForwardError(Exception):
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, of_upstream: bool = True) -> None:
         super().__init__(message)
         self.status = status
+        self.of_upstream = of_upstream
 
 
 class NotSent(ForwardError):
@@ -66,7 +68,6 @@ class _Route:
     transport: httpx.AsyncBaseTransport
     url: httpx.URL
     prefix: bytes
-    timeout: dict[str, float]
 
 
 class _Upload(httpx.AsyncByteStream):
@@ -82,7 +83,8 @@ class _Upload(httpx.AsyncByteStream):
 class Forwarder:
     """``builtin`` answers, and if need be starts, the url of the stand-in that ``builtin:`` urls name.
 
-    At most ``connections_max`` connections to each upstream; beyond them a call waits ``pool_s``, and is then NotSent.
+    An upstream's connections stay while its name and url do, until it is forgotten. Each call in flight has one, and
+    never waits for another's: those who call bound how many there are (`Places`).
     """
 
     def __init__(
@@ -91,18 +93,13 @@ class Forwarder:
         builtin: Callable[[], Awaitable[str]] | None = None,
         transport_for: Callable[[Upstream], httpx.AsyncBaseTransport] | None = None,
         connect_s: float = 10.0,
-        pool_s: float = 10.0,
-        connections_max: int = 1000,
     ) -> None:
         self._builtin = builtin
         self._transport_for = transport_for or self._pooled
         self._tls = httpx.create_ssl_context()
-        self._limits = httpx.Limits(
-            max_connections=connections_max, max_keepalive_connections=_KEPT_ALIVE_MAX, keepalive_expiry=_KEEPALIVE_S
-        )
+        self._limits = httpx.Limits(max_keepalive_connections=_KEPT_ALIVE_MAX, keepalive_expiry=_KEEPALIVE_S)
         self._connect_s = connect_s
-        self._pool_s = pool_s
-        self._routes: dict[Upstream, _Route] = {}
+        self._routes: dict[tuple[str, str], _Route] = {}
 
     async def send(
         self, upstream: Upstream, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]
@@ -112,17 +109,18 @@ class Forwarder:
         ``headers`` as `request_headers` makes them; a streamed ``body`` is framed as they say, bytes by their length.
         Raises ForwardError, and whatever a streamed body raises.
         """
-        route = self._routes.get(upstream) or await self._open(upstream)
+        route = self._routes.get((upstream.name, upstream.url)) or await self._open(upstream)
         if isinstance(body, bytes):
             headers = _framed(headers, method, len(body))
         if not any(name == b"host" for name, _ in headers):
             headers = [(b"host", route.url.netloc), *headers]
+        timeout = {"connect": self._connect_s, "read": upstream.timeout_s, "write": upstream.timeout_s}
         request = httpx.Request(
             method,
             route.url,
             headers=headers,
             stream=httpx.ByteStream(body) if isinstance(body, bytes) else _Upload(body),
-            extensions={"target": route.prefix + target, "timeout": route.timeout},
+            extensions={"target": route.prefix + target, "timeout": timeout},
         )
         try:
             response = await route.transport.handle_async_request(request)
@@ -138,6 +136,11 @@ class Forwarder:
             answered = [(name, value) for name, value in answered if name.lower() != b"content-length"]
         return UpstreamAnswer(status, answered, _chunks(response.stream, upstream), response.stream)
 
+    async def forget(self, upstream: Upstream) -> None:
+        """Close its connections; answers still being read break off."""
+        if route := self._routes.pop((upstream.name, upstream.url), None):
+            await route.transport.aclose()
+
     async def aclose(self) -> None:
         """Close every connection; answers still being read break off."""
         routes = list(self._routes.values())
@@ -150,18 +153,11 @@ class Forwarder:
         if text.startswith("builtin:"):
             assert self._builtin is not None, "no stand-in was given"
             text = await self._builtin()
-        url = httpx.URL(text)
-        timeout = {
-            "connect": self._connect_s,
-            "read": upstream.timeout_s,
-            "write": upstream.timeout_s,
-            "pool": self._pool_s,
-        }
+        url, key = httpx.URL(text), (upstream.name, upstream.url)
         # Another call may have opened it while the stand-in was starting.
-        if upstream not in self._routes:
-            transport = self._transport_for(upstream)
-            self._routes[upstream] = _Route(transport, url, url.raw_path.rstrip(b"/"), timeout)
-        return self._routes[upstream]
+        if key not in self._routes:
+            self._routes[key] = _Route(self._transport_for(upstream), url, url.raw_path.rstrip(b"/"))
+        return self._routes[key]
 
     def _pooled(self, upstream: Upstream) -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits)
@@ -187,14 +183,14 @@ def _told(error: Exception, upstream: Upstream) -> ForwardError:
     """A failure of the wire as ours, in words that hold nothing of the request."""
     name = f"the upstream {upstream.name}"
     match error:
-        case httpx.PoolTimeout():
-            return NotSent(504, f"{name} has no connection free")
         case httpx.ConnectTimeout():
             return NotSent(504, f"{name} did not accept a connection in time")
         case httpx.ConnectError() | httpx.UnsupportedProtocol() | httpx.ProxyError():
             return NotSent(502, f"{name} could not be connected to")
         case httpx.TimeoutException():
             return Uncertain(504, f"{name} did not answer in time")
+        case httpx.LocalProtocolError():
+            return Uncertain(502, f"{name} can't be sent this request", of_upstream=False)
         case httpx.ProtocolError():
             return Uncertain(502, f"{name} sent a malformed answer, or broke it off")
         case _:

@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 from policy.model import Price
 from proxy.denials import Dialect, Refused, Reply, dialect_of, refused, reply
 from proxy.exchange import Drains, Exchange
-from proxy.forward import Forwarder
 from proxy.identify import Caller, identify
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format
@@ -35,9 +34,8 @@ _READ_IN_LOOP_MAX = 64 * 1024  # bytes of a body; one of so many can be made to 
 class Gate:
     """The proxied calls, as an ASGI application: `/{upstream}/{rest}`."""
 
-    def __init__(self, sidecar: Sidecar, forwarder: Forwarder) -> None:
+    def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
-        self._forwarder = forwarder
         self._drains = Drains()
         # One, so that large bodies together don't slow the loop, and none of those that the ledger waits for.
         self._reader = ThreadPoolExecutor(1, "gate-reader")
@@ -59,11 +57,10 @@ class Gate:
             with self._sidecar.load.hold() as hold:
                 body = await receive_body(incoming, candidates, meter, receive, hold)
                 quoted = await self._quote(rules, incoming, candidates, body, caller)
-                admission = await self._authorize(rules, caller, quoted)
-                exchange = Exchange(
-                    self._sidecar, self._forwarder, self._drains, incoming, caller, quoted, admission, body
-                )
-                await exchange.run(receive, send)
+                async with self._sidecar.places.take(incoming.upstream) as place:
+                    admission = await self._authorize(rules, caller, quoted)
+                    exchange = Exchange(self._sidecar, place, self._drains, incoming, caller, quoted, admission, body)
+                    await exchange.run(receive, send)
         except Refused as refusal:
             self._sidecar.metrics.refused(refusal.code)
             await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))

@@ -103,7 +103,9 @@ class _Scrape(Collector):
         for reason, count in metrics.denials.items():
             denials.add_metric([reason], count)
         yield denials
-        rejected = CounterMetricFamily("rejected_requests", "Requests refused for their form.", labels=["code"])
+        rejected = CounterMetricFamily(
+            "rejected_requests", "Requests refused before they were decided on.", labels=["code"]
+        )
         for code, count in metrics.rejected.items():
             rejected.add_metric([code], count)
         yield rejected
@@ -123,6 +125,12 @@ class _Scrape(Collector):
         yield CounterMetricFamily("connections_shed", "Connections over the bound, closed unserved.", load.shed)
         yield GaugeMetricFamily("buffered_bytes", "Memory held for bodies of requests.", load.buffered)
         health = ledger.health()
+        in_flight = GaugeMetricFamily("upstream_in_flight", "Calls in flight.", labels=["upstream"])
+        opened = GaugeMetricFamily("upstream_open", "1 while its circuit breaker is open.", labels=["upstream"])
+        for upstream, calls, is_open in self._sidecar.places.standings():
+            in_flight.add_metric([upstream], calls)
+            opened.add_metric([upstream], int(is_open))
+        yield from (in_flight, opened)
         reserved = sum(reservation.reserved for reservation in ledger.reservations())
         yield GaugeMetricFamily("reserved_usd", "USD held for calls in flight.", reserved / NANO)
         yield GaugeMetricFamily("ledger_ok", "1 while the ledger can record.", int(health.ok))

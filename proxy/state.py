@@ -12,7 +12,8 @@ from proxy.tokens import Tokens
 
 if TYPE_CHECKING:
     from proxy.metrics import Metrics
-    from proxy.rules import PolicyFile
+    from proxy.places import Places
+    from proxy.rules import PolicyFile, Rules
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Sidecar:
     ledger: Ledger
     policy_file: PolicyFile
     metrics: Metrics
+    places: Places
     load: Load = field(default_factory=Load)
     draining: bool = False
     admin: Tokens = field(init=False)
@@ -34,3 +36,9 @@ class Sidecar:
     def __post_init__(self) -> None:
         self.admin = Tokens(self.settings.admin_token, self.settings.admin_token_file)
         self.scraper = Tokens(self.settings.metrics_token, self.settings.metrics_token_file)
+
+    async def reload(self) -> Rules:
+        """Put the policy file as it now is in force, or nothing of it; raises what `PolicyFile.reload` does."""
+        rules = await self.policy_file.reload(self.ledger)
+        await self.places.keep(self.policy_file.rules.policy.upstreams.values())
+        return rules

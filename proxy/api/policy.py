@@ -35,7 +35,7 @@ async def shown(sidecar: Sidecar, request: Request) -> Response:
 async def reload(sidecar: Sidecar, request: Request) -> Response:
     """Put the file as it now is in force. 422 with its problems, as `check` prints them; the old one then stays."""
     try:
-        rules = await sidecar.policy_file.reload(sidecar.ledger)
+        rules = await sidecar.reload()
     except PolicyError as error:
         raise Refused(422, "policy_invalid", "The policy file has problems.", problems=error.render()) from error
     except (OSError, UnicodeError) as error:
@@ -80,6 +80,8 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
         "timeoutSeconds": upstream.timeout_s,
         "askUsage": upstream.ask_usage,
         "chargeErrors": upstream.charge_errors,
+        "maxInFlight": upstream.max_in_flight,
+        "circuitBreaker": upstream.circuit_breaker,
     }
 
 

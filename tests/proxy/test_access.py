@@ -19,7 +19,7 @@ def access(**settings) -> Access:
     keys = {digest(KEY): SimpleNamespace(id="bot")}
     ledger = SimpleNamespace(agent_by_key=keys.get)
     given = {"admin_token": "the-admin-token", "metrics_token": "the-metrics-token", **settings}
-    return Access(Sidecar(Settings(policy=Path("p"), data=Path("d"), **given), ledger, None, None))
+    return Access(Sidecar(Settings(policy=Path("p"), data=Path("d"), **given), ledger, None, None, None))
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:

@@ -311,25 +311,11 @@ async def test_hazard_42_a_handshake_that_takes_too_long_was_not_sent() -> None:
         assert (raised.value.status, upstream.seen) == (504, [])
 
 
-async def test_hazard_42_what_found_no_free_connection_was_not_sent() -> None:
-    async def script(seen: Seen, line: Line) -> None:
-        await line.say(BROKEN["chunks"])
-        await line.gone()
-
-    async with ScriptedUpstream(script) as upstream, forwarding(connections_max=1, pool_s=0.05) as forwarder:
-        held = await get(forwarder, upstream.url)
-        with pytest.raises(NotSent) as raised:
-            await get(forwarder, upstream.url)
-        assert (raised.value.status, len(upstream.seen)) == (504, 1)
-        await held.aclose()
-
-
 @pytest.mark.parametrize(
     ("failure", "kind", "status"),
     [
         (httpx.ConnectTimeout, NotSent, 504),
         (httpx.ConnectError, NotSent, 502),
-        (httpx.PoolTimeout, NotSent, 504),
         (httpx.UnsupportedProtocol, NotSent, 502),
         (httpx.ReadTimeout, Uncertain, 504),
         (httpx.WriteTimeout, Uncertain, 504),
@@ -401,6 +387,23 @@ async def test_a_builtin_url_is_resolved_once() -> None:
             assert await whole(await get(forwarder, "builtin:demo")) == b"ok"
             assert await whole(await get(forwarder, "builtin:demo")) == b"ok"
         assert (asked, len(upstream.lines)) == (1, 1)
+
+
+async def test_an_upstream_that_is_forgotten_keeps_no_connection(forwarder: Forwarder) -> None:
+    async with ScriptedUpstream(says(answer(b"ok"))) as upstream:
+        await whole(await get(forwarder, upstream.url))
+        await forwarder.forget(to(upstream.url))
+        await asyncio.wait_for(upstream.lines[0].ended.wait(), WAIT_S)
+        await forwarder.forget(to(upstream.url))
+        assert await whole(await get(forwarder, upstream.url)) == b"ok"
+        assert len(upstream.lines) == 2
+
+
+async def test_an_upstream_whose_other_fields_change_keeps_its_connections(forwarder: Forwarder) -> None:
+    async with ScriptedUpstream(says(answer(b"ok"))) as upstream:
+        for timeout_s in (1.0, 2.0):
+            await whole(await forwarder.send(to(upstream.url, timeout_s), "GET", b"/", [], b""))
+        assert len(upstream.lines) == 1
 
 
 # -- through a real server, end to end -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from policy.decide import STATUS
 from proxy.ledger.port import Action, Health, Reservation
+from proxy.load import Load
 from proxy.metrics import Metrics
 
 DOLLAR = 1_000_000_000
@@ -24,7 +25,11 @@ def sidecar():
         reservations=lambda: [Reservation("act_1", "a", "t", DOLLAR, 0), Reservation("act_2", "a", "t", DOLLAR, 0)],
     )
     rules = SimpleNamespace(policy=SimpleNamespace(hash="h1"))
-    return SimpleNamespace(ledger=ledger, policy_file=SimpleNamespace(rules=rules, reloads_failed=2))
+    load = Load(connections=3, shed=4, buffered=5)
+    places = SimpleNamespace(standings=lambda: [("up", 6, False), ("down", 0, True)])
+    return SimpleNamespace(
+        ledger=ledger, policy_file=SimpleNamespace(rules=rules, reloads_failed=2), load=load, places=places
+    )
 
 
 def samples(metrics, sidecar) -> dict[tuple[str, ...], float]:
@@ -48,6 +53,11 @@ def test_the_state_is_read_when_scraped(sidecar):
     assert found["agent_ledger_journal_info", "abc"] == 1
     assert found["agent_ledger_policy_info", "h1"] == 1
     assert found["agent_ledger_policy_reload_failures_total",] == 2
+    assert found["agent_ledger_connections",] == 3
+    assert found["agent_ledger_connections_shed_total",] == 4
+    assert found["agent_ledger_buffered_bytes",] == 5
+    assert (found["agent_ledger_upstream_in_flight", "up"], found["agent_ledger_upstream_open", "up"]) == (6, 0)
+    assert (found["agent_ledger_upstream_in_flight", "down"], found["agent_ledger_upstream_open", "down"]) == (0, 1)
     sidecar.ledger.health = lambda: Health(False, "disk full", 7, "abc")
     assert samples(metrics, sidecar)["agent_ledger_ledger_ok",] == 0
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from proxy.api import routes
 from proxy.jsontext import loads
 from proxy.ledger.embedded import open_embedded
 from proxy.metrics import Metrics
+from proxy.places import Places
 from proxy.rules import PolicyFile
 from proxy.server import Server
 from proxy.settings import Settings
@@ -111,7 +113,8 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[Api]:
     ledger = await open_embedded(folder / "data")
     await ledger.use(policy_file.rules.policy)
     given = {"admin_token": ADMIN, "metrics_token": "test-metrics-token"} | settings
-    sidecar = Sidecar(Settings(path, folder / "data", **given), ledger, policy_file, Metrics())
+    made = Settings(path, folder / "data", **given)
+    sidecar = Sidecar(made, ledger, policy_file, Metrics(), Places(SimpleNamespace()))
     own = Starlette(routes=routes(sidecar))
     own.router.redirect_slashes = False
     server = Server(Guard(own, sidecar))

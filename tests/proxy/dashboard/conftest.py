@@ -18,6 +18,7 @@ from proxy import dashboard
 from proxy.access import Guard
 from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Page, Reservation
 from proxy.metrics import Metrics
+from proxy.places import Places
 from proxy.server import Server
 from proxy.settings import Settings
 from proxy.state import Sidecar
@@ -93,7 +94,7 @@ def sidecar(shelf: Shelf) -> Sidecar:
     policy = Policy(hash="p", upstreams={"demo": Upstream("demo", "builtin:demo")})
     policy_file = SimpleNamespace(rules=SimpleNamespace(policy=policy, warnings=()), error=None)
     settings = Settings(Path("policy.yaml"), Path("data"), admin_token=TOKEN)
-    return Sidecar(settings, shelf, policy_file, Metrics())
+    return Sidecar(settings, shelf, policy_file, Metrics(), Places(SimpleNamespace()))
 
 
 @pytest.fixture
