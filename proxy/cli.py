@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 import logging
 import os
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from policy.parse import PolicyError
-from proxy import demo, keeping
+from proxy import demo, keeping, lookups
 from proxy.app import serve
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
@@ -145,7 +144,7 @@ def _serve(options: argparse.Namespace) -> int:
         buffered_max=options.max_buffered_mib * _MIB,
         drain_delay_s=options.drain_delay,
     )
-    asyncio.run(serve(settings, lambda url: _greet(settings, url)))
+    lookups.run(serve(settings, lambda url: _greet(settings, url)))
     return 0
 
 
@@ -208,5 +207,5 @@ def _demo(options: argparse.Namespace) -> int:
             admin_token=admin_token,
             admin_token_file=admin_token_file,
         )
-        asyncio.run(serve(settings, lambda url: _greet(settings, url), demo.simulate))
+        lookups.run(serve(settings, lambda url: _greet(settings, url), demo.simulate))
     return 0
