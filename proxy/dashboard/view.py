@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from policy.decide import Standing
 from policy.model import MONTHLY_BUDGET, Upstream
 from policy.periods import span
-from proxy.ledger.port import Action, ActionFilter, Agent, Alert, Ledger
+from proxy.ledger.port import Action, ActionFilter, Agent, Alert, Health, Ledger
 from proxy.state import Sidecar
 
 ACTIONS_SHOWN = 20
@@ -81,6 +81,7 @@ class Home:
     names: Mapping[str, str]
     faults: Sequence[tuple[str, str]]
     notes: Sequence[str]
+    journal: Health
     base_url: str
     upstream: str
     first_call: str
@@ -89,6 +90,7 @@ class Home:
 async def home(sidecar: Sidecar, base_url: str, at_ms: int) -> Home:
     """Raises LedgerUnavailable where the engine can't even be read."""
     ledger, policy = sidecar.ledger, sidecar.policy_file.rules.policy
+    health = ledger.health()
     upstream = next((one.name for one in policy.upstreams.values() if _speaks_openai(one)), "UPSTREAM")
     in_flight = Counter(reservation.agent_id for reservation in ledger.reservations())
     rows = [_row(ledger, agent, in_flight[agent.id]) for agent in ledger.agents()]
@@ -108,7 +110,8 @@ async def home(sidecar: Sidecar, base_url: str, at_ms: int) -> Home:
         alerts=alerts[:ALERTS_SHOWN],
         names={agent.id: agent.name for agent in map(ledger.agent, filter(None, named)) if agent},
         faults=_faults(sidecar),
-        notes=[*ledger.health().warnings, *sidecar.policy_file.rules.warnings],
+        notes=[*health.warnings, *sidecar.policy_file.rules.warnings],
+        journal=health,
         base_url=base_url,
         upstream=upstream,
         first_call=_first_call(f"{base_url}/{upstream}", rows),
