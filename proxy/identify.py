@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
@@ -28,13 +29,20 @@ class Caller:
     query: bytes
 
 
+def new_key() -> str:
+    """An agent's key: 256 random bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
 def digest(key: str) -> str:
-    """How a key is stored. Ours have 256 random bits: a plain hash of one can't be searched."""
+    """How a key is stored and looked up. Ours have 256 random bits, so a plain hash of one can't be searched; and what
+    a look-up's time tells of a digest helps nobody who can't choose the digest of what he sends.
+    """
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def identify(ledger: Ledger, headers: Headers, query: bytes, default_agent: str | None) -> Caller:
-    """Find the agent by key, else `serve --agent`'s, else by X-Agent-Id if that agent has no key.
+    """Find the agent by key, else `serve --agent`'s, else by X-Agent-Id if that agent never had a key.
 
     Raises Refused: unauthenticated (401), agent_not_found (404).
     """
@@ -58,6 +66,7 @@ def identify(ledger: Ledger, headers: Headers, query: bytes, default_agent: str 
     if agent is None or agent.archived:
         raise Refused(404, "agent_not_found", "Agent Ledger: no agent has this id.")
     if agent.keys and default_agent is None:
+        # Be they all revoked: an agent that was told apart by a key is not to be anyone's who knows its id.
         raise Refused(401, "unauthenticated", f"Agent Ledger: agent {agent_id} has a key; its id alone is not enough.")
     return Caller(agent, rest, query)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from proxy.api import accounts, actions, adjustments, agents, explain, policy, system
+from proxy.api import accounts, actions, adjustments, agents, explain, keys, policy, system
 from proxy.api.resource import Method, Missing, Resource, Who
 from proxy.state import Sidecar
 
@@ -19,6 +19,8 @@ def routes(sidecar: Sidecar) -> list[Route]:
             "PATCH": Method(admin, agents.change),
             "DELETE": Method(admin, agents.archive),
         },
+        "/api/agents/{id}/keys": {"GET": Method(admin, keys.listed), "POST": Method(admin, keys.create)},
+        "/api/agents/{id}/keys/{keyId}": {"DELETE": Method(admin, keys.revoke)},
         "/api/actions": {"GET": Method(agent, actions.listed), "POST": Method(agent, actions.report)},
         "/api/actions/{id}": {"GET": Method(agent, actions.shown)},
         "/api/adjustments": {"POST": Method(admin, adjustments.adjust)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,8 @@ from proxy.api.fields import Fields
 from proxy.api.resource import answer, own, read_body
 from proxy.api.wire import action_json, agent_json, budgets_json
 from proxy.denials import Refused
-from proxy.identify import KEY_PREFIX, digest
-from proxy.ledger.port import ActionFilter, Agent, ManagedField
+from proxy.identify import digest, new_key
+from proxy.ledger.port import ActionFilter, Agent, Key, ManagedField
 from proxy.state import Sidecar
 
 LATEST_ACTIONS = 50
@@ -23,7 +22,7 @@ LATEST_ACTIONS = 50
 async def create(sidecar: Sidecar, request: Request) -> Response:
     """201 with the agent's key: it is stored as its digest, and never shown again."""
     fields = Fields(await read_body(request))
-    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    key = new_key()
     agent = Agent(
         id="",
         name=fields.text("name"),
@@ -32,7 +31,7 @@ async def create(sidecar: Sidecar, request: Request) -> Response:
         monthly_budget=fields.money("monthlyBudget"),
         per_action_limit=fields.money_or_null("perActionLimit"),
         created_at=0,
-        keys=(digest(key),),
+        keys=(Key(digest(key)),),
     )
     fields.done()
     agent = await sidecar.ledger.create_agent(agent)
@@ -46,7 +45,7 @@ async def listed(sidecar: Sidecar, request: Request) -> Response:
 
 
 async def shown(sidecar: Sidecar, request: Request) -> Response:
-    agent = _agent(sidecar, request)
+    agent = agent_of(sidecar, request)
     page = await sidecar.ledger.actions(ActionFilter(agent_id=agent.id, limit=LATEST_ACTIONS))
     latest = [action_json(action) for action in page.items]
     budgets = budgets_json(sidecar.ledger.standings(agent.id))
@@ -55,7 +54,7 @@ async def shown(sidecar: Sidecar, request: Request) -> Response:
 
 async def change(sidecar: Sidecar, request: Request) -> Response:
     """What is named is changed, the rest stays. A pause set here is an operator's: only a PATCH lifts it."""
-    agent = _agent(sidecar, request)
+    agent = agent_of(sidecar, request)
     fields = Fields(await read_body(request))
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "name": ("name", fields.text),
@@ -76,8 +75,8 @@ async def change(sidecar: Sidecar, request: Request) -> Response:
 
 
 async def archive(sidecar: Sidecar, request: Request) -> Response:
-    """204. Its actions stay; its key and its id are no longer known."""
-    agent = _agent(sidecar, request)
+    """204. Its actions stay; its keys and its id are no longer known."""
+    agent = agent_of(sidecar, request)
     try:
         await sidecar.ledger.change_agent(agent.id, {"archived": True})
     except ManagedField as error:
@@ -85,7 +84,7 @@ async def archive(sidecar: Sidecar, request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _agent(sidecar: Sidecar, request: Request) -> Agent:
+def agent_of(sidecar: Sidecar, request: Request) -> Agent:
     """The agent of the path. Raises Refused: 403 another's, 404."""
     agent_id = request.path_params["id"]
     own(request, agent_id)

@@ -92,6 +92,15 @@ class Fields(Problems):
             self.note(name, "must be true or false")
         return value is True
 
+    def whole(self, name: str, most: int) -> int:
+        """0 to ``most``."""
+        value = self._take(name)
+        if type(value) is int and 0 <= value <= most:
+            return value
+        if value is not _MISSING:
+            self.note(name, f"must be a whole number from 0 to {most}")
+        return 0
+
     def money(self, name: str) -> int:
         """USD as nano-dollars."""
         value = self._number(name)

@@ -17,15 +17,18 @@ from proxy.ledger.adjusting import adjust_entry
 from proxy.ledger.answers import Answers
 from proxy.ledger.entries import Entry, Idempotency
 from proxy.ledger.ids import new_id
-from proxy.ledger.opening import policy_entry, spent_by
+from proxy.ledger.keys import with_key, without_key
+from proxy.ledger.opening import policy_entry, spent_by, unseen
 from proxy.ledger.port import (
     ADJUST,
+    POLICY_KEY,
     Action,
     Adjustment,
     Agent,
     AgentUnknown,
     Alert,
     Health,
+    Key,
     LedgerError,
     LedgerUnavailable,
     ManagedField,
@@ -36,7 +39,7 @@ from proxy.ledger.reading import Reading
 from proxy.ledger.rulebook import Rulebook
 from proxy.ledger.store import Store
 
-_CHANGEABLE = frozenset(Agent.__dataclass_fields__) - {"id", "created_at", "managed"}
+_CHANGEABLE = frozenset(Agent.__dataclass_fields__) - {"id", "created_at", "managed", "keys"}
 
 
 class Administration(Reading):
@@ -47,7 +50,7 @@ class Administration(Reading):
         self._rules: Rulebook | None = None
         # The policy file's keys, hashed, and whose they are: in memory only.
         self._file_keys: dict[str, str] = {}
-        self._file_key_of: dict[str, str] = {}
+        self._file_key_of: dict[str, Key] = {}
         self._using = asyncio.Lock()
         self._answers = Answers(store)
 
@@ -56,10 +59,13 @@ class Administration(Reading):
             store, rules = self._store, Rulebook(policy)
             opens, spent = await self._spent(rules)
             entry = policy_entry(store.book, rules, opens, spent, store.now())
+            if entry is not None:
+                entry.alerts = unseen(opens, store.index.whole_from, entry.at)
             seq = store.commit(entry) if entry is not None else 0
             self._rules = rules
-            self._file_key_of = {spec.id: _digest(spec.key) for spec in policy.agents.values() if spec.key is not None}
-            self._file_keys = {digest: agent_id for agent_id, digest in self._file_key_of.items()}
+            keyed = [(spec.id, spec.key) for spec in policy.agents.values() if spec.key is not None]
+            self._file_key_of = {agent_id: Key(_digest(key), POLICY_KEY) for agent_id, key in keyed}
+            self._file_keys = {key.digest: agent_id for agent_id, key in self._file_key_of.items()}
             await self._durable(seq)
 
     async def _spent(self, rules: Rulebook) -> tuple[dict[str, Span], dict[Span, list[Spent]]]:
@@ -101,7 +107,11 @@ class Administration(Reading):
         return agent and self._view(agent)
 
     def agent_by_key(self, digest: str) -> Agent | None:
-        agent_id = self._file_keys.get(digest) or self._store.book.keys.get(digest)
+        agent_id = self._file_keys.get(digest)
+        if agent_id is None and (held := self._store.book.keys.get(digest)) is not None:
+            agent_id, key = held
+            if key.expires_at is not None and not key.in_force(self._store.now()):
+                return None
         agent = self.agent(agent_id) if agent_id is not None else None
         return None if agent is None or agent.archived else agent
 
@@ -111,13 +121,16 @@ class Administration(Reading):
 
     def _view(self, agent: Agent) -> Agent:
         """The agent with the policy file's key among its own."""
-        digest = self._file_key_of.get(agent.id)
-        return replace(agent, keys=(*agent.keys, digest)) if digest is not None else agent
+        key = self._file_key_of.get(agent.id)
+        return replace(agent, keys=(*agent.keys, key)) if key is not None else agent
 
     async def create_agent(self, agent: Agent) -> Agent:
         store = self._store
         at = store.now()
-        made = replace(agent, id=agent.id or new_id("agt", at), created_at=agent.created_at or at)
+        keys = tuple(
+            replace(key, id=key.id or new_id("key", at), created_at=key.created_at or at) for key in agent.keys
+        )
+        made = replace(agent, id=agent.id or new_id("agt", at), created_at=agent.created_at or at, keys=keys)
         if made.id in store.book.agents:
             raise LedgerError(f"there is already an agent {made.id}")
         seq = store.commit(Entry("agent", at, agents=(made,)))
@@ -125,15 +138,21 @@ class Administration(Reading):
         return self._view(made)
 
     async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
-        store = self._store
-        agent = store.book.agents.get(agent_id)
-        if agent is None or (agent.archived and changes.get("archived") is not False):
-            raise AgentUnknown(f"no agent {agent_id}")
+        agent = self._held(agent_id, archived=changes.get("archived") is False)
         changed = replace(agent, **self._checked(agent, changes))
-        if changed != agent:
-            seq = store.commit(Entry("agent", store.now(), agents=(changed,)))
-            await self._durable(seq)
+        await self._put(agent, changed)
         return self._view(changed)
+
+    def _held(self, agent_id: str, *, archived: bool = False) -> Agent:
+        """Without the policy file's key. Raises AgentUnknown, also for an archived one unless that is allowed."""
+        agent = self._store.book.agents.get(agent_id)
+        if agent is None or (agent.archived and not archived):
+            raise AgentUnknown(f"no agent {agent_id}")
+        return agent
+
+    async def _put(self, agent: Agent, changed: Agent) -> None:
+        if changed != agent:
+            await self._durable(self._store.commit(Entry("agent", self._store.now(), agents=(changed,))))
 
     def _checked(self, agent: Agent, changes: Mapping[str, Any]) -> dict[str, Any]:
         unknown = changes.keys() - _CHANGEABLE
@@ -147,9 +166,24 @@ class Administration(Reading):
             checked["paused_reason"] = None
         elif checked.get("status") == "paused":
             checked.setdefault("paused_reason", "paused by operator")
-        if "keys" in checked:
-            checked["keys"] = tuple(digest for digest in checked["keys"] if digest not in self._file_keys)
         return checked
+
+    async def add_key(
+        self, agent_id: str, digest: str, expires_at: int | None = None, retire_others_ms: int | None = None
+    ) -> Key:
+        agent, at = self._held(agent_id), self._store.now()
+        key = Key(digest, new_id("key", at), at, expires_at)
+        retire_others_at = None if retire_others_ms is None else at + retire_others_ms
+        await self._put(agent, with_key(agent, key, retire_others_at, at))
+        return key
+
+    async def revoke_key(self, agent_id: str, key_id: str) -> Key | None:
+        if key_id == POLICY_KEY and agent_id in self._file_key_of:
+            raise ManagedField(f"the policy file states this key of agent {agent_id}")
+        agent = self._held(agent_id)
+        changed = without_key(agent, key_id, self._store.now())
+        await self._put(agent, changed)
+        return next((key for key in changed.keys if key.id == key_id), None)
 
     def standings(self, agent_id: str) -> Sequence[Standing]:
         agent = self._store.book.agents.get(agent_id)

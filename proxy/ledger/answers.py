@@ -14,7 +14,7 @@ from proxy.ledger.port import IdempotencyConflict, Recorded
 from proxy.ledger.store import Store
 
 # Whose it is, and the key.
-Key = tuple[str, str]
+Slot = tuple[str, str]
 
 
 class _Answer(NamedTuple):
@@ -29,11 +29,11 @@ class _Answer(NamedTuple):
 class Answers:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._given: dict[Key, _Answer] = {}
-        self._giving: set[Key] = set()
+        self._given: dict[Slot, _Answer] = {}
+        self._giving: set[Slot] = set()
 
     @contextmanager
-    def giving(self, key: Key) -> Iterator[None]:
+    def giving(self, key: Slot) -> Iterator[None]:
         """The answer is being made. Raises IdempotencyConflict where it already is."""
         if key in self._giving:
             raise IdempotencyConflict("the first call with this Idempotency-Key is still in flight", in_flight=True)
@@ -43,7 +43,7 @@ class Answers:
         finally:
             self._giving.discard(key)
 
-    async def given(self, key: Key, digest: str) -> Recorded | None:
+    async def given(self, key: Slot, digest: str) -> Recorded | None:
         """The first answer. Raises IdempotencyConflict where it was to a body of another digest."""
         held = await self._find(key)
         if held is None:
@@ -52,10 +52,10 @@ class Answers:
             raise IdempotencyConflict("this Idempotency-Key was used with another body", in_flight=False)
         return held[1]
 
-    def keep(self, key: Key, digest: str, seq: int, recorded: Recorded) -> None:
+    def keep(self, key: Slot, digest: str, seq: int, recorded: Recorded) -> None:
         self._given[key] = _Answer(digest, self._store.now(), seq, replace(recorded, replayed=True))
 
-    async def _find(self, key: Key) -> tuple[str, Recorded] | None:
+    async def _find(self, key: Slot) -> tuple[str, Recorded] | None:
         now, applied = self._store.now(), self._store.index.applied
         while self._given and (oldest := next(iter(self._given.items())))[1].seq <= applied:
             del self._given[oldest[0]]

@@ -24,12 +24,12 @@ from proxy.ledger.entries import (
     row_action,
     row_agent,
 )
-from proxy.ledger.port import Action, Agent, Alert
+from proxy.ledger.port import Action, Agent, Alert, Key
 
 ALERTS_KEPT = 1000
 
 # Name, group and start of the period (unix ms) of a budget or of a limit of requests.
-Key = tuple[str, str, int]
+Cell = tuple[str, str, int]
 
 
 @dataclass(slots=True)
@@ -67,10 +67,10 @@ class Frozen(NamedTuple):
 class Book:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
-        self.keys: dict[str, str] = {}
-        self.balances: dict[Key, Balance] = {}
+        self.keys: dict[str, tuple[str, Key]] = {}  # by digest, with its agent
+        self.balances: dict[Cell, Balance] = {}
         self.open: dict[str, Open] = {}
-        self.rates: dict[Key, tuple[int, int]] = {}  # a limit's count of requests, and its period's end
+        self.rates: dict[Cell, tuple[int, int]] = {}  # a limit's count of requests, and its period's end
         self.flying: dict[tuple[str, str], int] = {}  # a limit's count of calls in flight
         self.once: dict[str, int] = {}
         self.budgets: dict[str, Terms] = {}
@@ -169,7 +169,7 @@ class Book:
         if limit.end_ms:
             self._set_rate(limit[:3], limit.end_ms, 1 + self.rates.get(limit[:3], (0, 0))[0])
 
-    def _set_rate(self, key: Key, end_ms: int, count: int) -> None:
+    def _set_rate(self, key: Cell, end_ms: int, count: int) -> None:
         if key not in self.rates:
             heappush(self._ends, (end_ms, 1, key))
         self.rates[key] = (count, end_ms)
@@ -183,11 +183,11 @@ class Book:
         before = self.agents.get(agent.id)
         if before is not None:
             for key in before.keys:
-                self.keys.pop(key, None)
+                self.keys.pop(key.digest, None)
             if before.monthly_budget != agent.monthly_budget:
                 self._rearm(MONTHLY_BUDGET, agent.id)
         for key in agent.keys:
-            self.keys[key] = agent.id
+            self.keys[key.digest] = (agent.id, key)
         pause = self.pauses.get(agent.id)
         if pause is not None and pause.reason != agent.paused_reason:  # lifted, or now the operator's own
             del self.pauses[agent.id]

@@ -18,7 +18,7 @@ from tinydb.storages import Storage
 
 from proxy.ledger.book import Book, Frozen, state_of
 from proxy.ledger.chain import newer
-from proxy.ledger.entries import VERSION, agent_row, alert_row, dumps, loads, row_alert
+from proxy.ledger.entries import VERSION, agent_row, alert_row, dumps, key_row, loads, row_alert
 from proxy.ledger.journal import Mark, sync_folder
 
 # The book's state, a table each; `agents` and `keys` are told apart so that no agent's row carries a key's digest.
@@ -71,7 +71,7 @@ def write(data: Path, mark: Mark, frozen: Frozen) -> None:
     desk.drop_tables()
     desk.table("agents").insert_multiple(agent_row(replace(agent, keys=())) for agent in frozen.agents)
     desk.table("keys").insert_multiple(
-        {"digest": digest, "agent_id": agent.id} for agent in frozen.agents for digest in agent.keys
+        {**key_row(key), "agent_id": agent.id} for agent in frozen.agents for key in agent.keys
     )
     desk.table("alerts").insert_multiple(alert_row(alert) for alert in frozen.alerts)
     for name in _STATE:
@@ -89,9 +89,10 @@ def read(data: Path) -> Checkpoint | None:
     (head,) = desk.table("checkpoint").all()
     if head.get("v", 1) > VERSION:  # the first to write its own was 2
         raise ValueError(newer(head["v"]))
-    keys: dict[str, list[str]] = {}
-    for key in desk.table("keys"):
-        keys.setdefault(key["agent_id"], []).append(key["digest"])
+    keys: dict[str, list[Any]] = {}
+    for row in desk.table("keys"):
+        key = {name: value for name, value in row.items() if name != "agent_id"}
+        keys.setdefault(row["agent_id"], []).append(key if "id" in key else key["digest"])  # as format 1 had it
     state: dict[str, Any] = {name: [document["row"] for document in desk.table(name)] for name in _STATE}
     state |= {"once": head["once"], "budgets": head["budgets"]}
     state["agents"] = [{**row, "keys": keys.get(row["id"], [])} for row in desk.table("agents")]

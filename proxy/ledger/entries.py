@@ -17,6 +17,7 @@ alert        alerts that came of nothing else
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -25,9 +26,10 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_args
 
 from policy.decide import Verdict
-from proxy.ledger.port import Action, Agent, Alert
+from proxy.ledger.port import Action, Agent, Alert, Key
 
-VERSION = 1
+# 2: keys are rows, where 1 had their digests alone; adjustments. A line says its own, and both are read.
+VERSION = 2
 GENESIS = "0" * 64
 
 Kind = Literal[
@@ -124,8 +126,8 @@ def encode(entry: Entry, prev: str) -> bytes:
 
 def decode(line: Mapping[str, Any]) -> Entry:
     """What ``encode`` was given. Raises ValueError, KeyError or TypeError for what no engine wrote."""
-    if line["v"] != VERSION:
-        raise ValueError(f"format version {line['v']}: this engine reads version {VERSION}")
+    if line["v"] not in range(1, VERSION + 1):
+        raise ValueError(f"there is no format {line['v']} that this engine reads")
     if line["type"] not in _KINDS:
         raise ValueError(f"no such entry: {line['type']}")
     entry = Entry(line["type"], line["at"], line["seq"])
@@ -187,6 +189,7 @@ class _Columns:
 action_row = _Columns(Action).row
 alert_row = _Columns(Alert).row
 verdict_row = _Columns(Verdict).row
+key_row = _Columns(Key).row
 _agent_row = _Columns(Agent).row
 
 
@@ -198,6 +201,8 @@ def row_action(row: Mapping[str, Any]) -> Action:
 
 def agent_row(agent: Agent) -> dict[str, Any]:
     row = _agent_row(agent)
+    if agent.keys:
+        row["keys"] = [key_row(key) for key in agent.keys]
     if agent.managed:
         row["managed"] = sorted(agent.managed)
     return row
@@ -205,7 +210,14 @@ def agent_row(agent: Agent) -> dict[str, Any]:
 
 def row_agent(row: Mapping[str, Any]) -> Agent:
     managed = frozenset(row.get("managed", ()))
-    return Agent(**{**row, "keys": tuple(row.get("keys", ())), "managed": managed})
+    keys = tuple([_row_key(key, row["created_at"]) for key in row.get("keys", ())])
+    return Agent(**{**row, "keys": keys, "managed": managed})
+
+
+def _row_key(row: Mapping[str, Any] | str, agent_created_at: int) -> Key:
+    if isinstance(row, str):  # format 1: the digest alone
+        return Key(row, f"key_{hashlib.sha256(row.encode()).hexdigest()[:16]}", agent_created_at)
+    return Key(**row)
 
 
 def row_alert(row: Mapping[str, Any]) -> Alert:

@@ -5,6 +5,7 @@ LedgerError
 ├── LedgerDamaged        what was synced is not there or not whole: it refuses to open, saying where
 ├── AgentUnknown         no such agent, or archived
 ├── ManagedField         the policy file says this field; the API may not
+├── TooManyKeys          the agent has as many keys in force as it may
 ├── IdempotencyConflict  the key was used with another body (422), or its first call is still in flight (409)
 └── NotOpen              the reservation has already ended; each ends exactly once
 """
@@ -20,6 +21,8 @@ from policy.decide import Standing, Verdict
 from policy.model import Policy
 
 Outcome = Literal["success", "failure", "denied", "pending"]
+POLICY_KEY = "policy"  # the id of the policy file's own key
+
 Ending = Literal["settled", "voided", "expired", "adjusted"]
 
 ADJUST = "adjust"  # the action_type of adjustments, and of nothing else
@@ -45,6 +48,10 @@ class ManagedField(LedgerError):
     pass
 
 
+class TooManyKeys(LedgerError):
+    pass
+
+
 class IdempotencyConflict(LedgerError):
     def __init__(self, message: str, *, in_flight: bool) -> None:
         super().__init__(message)
@@ -56,8 +63,28 @@ class NotOpen(LedgerError):
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """One key of an agent. ``digest`` is its sha256 (hex), told to nobody; ``id`` names it.
+
+    From ``expires_at`` (unix ms; None: never) on it is refused: one that was revoked expired then.
+    """
+
+    digest: str = field(repr=False)
+    id: str = ""
+    created_at: int = 0
+    expires_at: int | None = None
+
+    def in_force(self, at: int) -> bool:
+        return self.expires_at is None or at < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
-    """The identity that spends. ``monthly_budget`` may be lowered below what is spent; ``keys`` are sha256 hex."""
+    """The identity that spends. ``monthly_budget`` may be lowered below what is spent.
+
+    ``keys`` are those in force, those that ended lately, and the policy file's; an agent that was ever given one by
+    ``create_agent`` or ``add_key`` has at least one here.
+    """
 
     id: str
     name: str
@@ -70,7 +97,7 @@ class Agent:
     paused_reason: str | None = None
     auto_resume: bool = False
     archived: bool = False
-    keys: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
     managed: frozenset[str] = frozenset()
 
 
@@ -298,16 +325,31 @@ class Ledger(Protocol):
         """The agent, archived or not; None if there never was one."""
 
     def agent_by_key(self, digest: str) -> Agent | None:
-        """The agent holding the key with that sha256 hex digest, unless archived."""
+        """The agent whose key in force has that sha256 (hex), unless archived."""
 
     def agents(self) -> Sequence[Agent]:
         """Those not archived, in order of creation."""
 
     async def create_agent(self, agent: Agent) -> Agent:
-        """Adds it; an empty ``id`` is made (``agt_…``), a ``created_at`` of 0 is now. LedgerError: id taken."""
+        """Adds it; an empty ``id`` is made (``agt_…``), a ``created_at`` of 0 is now; so for its keys (``key_…``).
+
+        LedgerError: the id is taken.
+        """
 
     async def change_agent(self, agent_id: str, changes: Mapping[str, Any]) -> Agent:
-        """Change fields of Agent by their names here. Raises AgentUnknown, ManagedField."""
+        """Change fields of Agent, but for its keys, by their names here. Raises AgentUnknown, ManagedField."""
+
+    async def add_key(
+        self, agent_id: str, digest: str, expires_at: int | None = None, retire_others_ms: int | None = None
+    ) -> Key:
+        """A key more; those there were, but the policy file's, expire ``retire_others_ms`` from now at the latest.
+
+        Raises AgentUnknown, TooManyKeys.
+        """
+
+    async def revoke_key(self, agent_id: str, key_id: str) -> Key | None:
+        """It is refused from now on; None if the agent has none of that id. Raises AgentUnknown; ManagedField for the
+        policy file's."""
 
     async def acknowledge(self, alert_id: str) -> Alert | None:
         """Marks it read, once; None if there is no such alert."""

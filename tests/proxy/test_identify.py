@@ -4,7 +4,7 @@ import pytest
 
 from proxy.denials import Refused
 from proxy.identify import digest, identify
-from proxy.ledger.port import Agent
+from proxy.ledger.port import Agent, Key
 
 KEY = "alk_secret_of_keyed"
 
@@ -18,7 +18,8 @@ class Agents:
 
         self.by_id = {
             "open": agent("open"),
-            "keyed": agent("keyed", keys=(digest(KEY),)),
+            "keyed": agent("keyed", keys=(Key(digest(KEY)),)),
+            "revoked": agent("revoked", keys=(Key("00", expires_at=1),)),
             "gone": agent("gone", archived=True),
         }
 
@@ -105,6 +106,7 @@ def test_serve_agent_does_not_excuse_a_wrong_key():
         ([("x-ledger-key", "")], 401, "unauthenticated"),
         ([("x-ledger-key", KEY), ("x-api-key", "alk_other")], 401, "unauthenticated"),
         ([("x-agent-id", "keyed")], 401, "unauthenticated"),
+        ([("x-agent-id", "revoked")], 401, "unauthenticated"),
         ([("x-agent-id", "nobody")], 404, "agent_not_found"),
         ([("x-agent-id", "gone")], 404, "agent_not_found"),
         ([("x-agent-id", "")], 404, "agent_not_found"),

@@ -44,7 +44,8 @@ class Shelf:
         return self.held.get(agent_id)
 
     def agent_by_key(self, digest: str) -> Agent | None:
-        return next((agent for agent in self.held.values() if digest in agent.keys), None)
+        held = self.held.values()
+        return next((agent for agent in held if digest in [key.digest for key in agent.keys]), None)
 
     def standings(self, agent_id: str) -> Sequence[Standing]:
         return self.standing.get(agent_id, [])

@@ -16,7 +16,7 @@ from proxy.access import Guard
 from proxy.dashboard.endpoints import FORM_MAX_BYTES
 from proxy.dashboard.session import COOKIE
 from proxy.identify import digest
-from proxy.ledger.port import Action, Agent, Alert, Health, LedgerUnavailable
+from proxy.ledger.port import Action, Agent, Alert, Health, Key, LedgerUnavailable
 from proxy.tokens import Tokens
 
 TOKEN = "the-admin-token"
@@ -97,7 +97,7 @@ async def test_the_bearer_token_opens_the_page_too(client):
 
 
 async def test_promise_11_an_agents_key_opens_nothing(client, shelf):
-    shelf.held["researcher"] = replace(RESEARCHER, keys=(digest("alk_researcher"),))
+    shelf.held["researcher"] = replace(RESEARCHER, keys=(Key(digest("alk_researcher")),))
     assert (await client.get("/", headers={"authorization": "Bearer alk_researcher"})).status_code == 303
 
 
@@ -191,6 +191,11 @@ async def test_hazard_32_hostile_names_are_shown_escaped(operator, shelf):
     assert answer.text.count("&lt;script&gt;alert(1)&lt;/script&gt;\\x0d\\x0aSet-Cookie: a=b\\u202e") == 3
     assert "\u202e" not in answer.text
     assert "set-cookie" not in answer.headers
+
+
+async def test_the_page_shows_the_journals_head(operator, shelf):
+    health = shelf.health()
+    assert f"line {health.sequence}, head <code>{health.head}</code>" in (await operator.get("/")).text
 
 
 async def test_nothing_on_a_page_needs_more_than_the_csp_allows(operator, researcher):

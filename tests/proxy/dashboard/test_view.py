@@ -10,7 +10,7 @@ from policy.decide import Standing
 from policy.model import MONTHLY_BUDGET, Budget
 from policy.periods import span
 from proxy.dashboard.view import Bar, day, home, when
-from proxy.ledger.port import Action, Agent, Alert, Reservation
+from proxy.ledger.port import Action, Agent, Alert, Key, Reservation
 
 UTC_ZONE = ZoneInfo("UTC")
 USD = 1_000_000_000
@@ -85,7 +85,7 @@ async def test_open_alerts_are_those_not_acknowledged(sidecar, shelf):
 
 async def test_the_first_call_pastes_into_a_shell_as_an_agent_without_a_key(sidecar, shelf):
     shelf.held = {
-        "keyed": Agent("keyed", "Keyed", "", "", USD, None, 0, keys=("00",)),
+        "keyed": Agent("keyed", "Keyed", "", "", USD, None, 0, keys=(Key("00"),)),
         "it's; rm": Agent("it's; rm", "Odd", "", "", USD, None, 0),
     }
     words = shlex.split((await home(sidecar, "http://here", NOW)).first_call.replace("\\\n", " "))

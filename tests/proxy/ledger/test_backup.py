@@ -40,7 +40,7 @@ async def reopened(world: World, data: Path) -> World:
 @pytest.mark.parametrize("months", ["plain", "compressed", "removed"])
 async def test_a_restored_ledger_is_the_one_that_was_copied(world: World, tmp_path: Path, months: str) -> None:
     key = "ab" * 32
-    await world.ledger.change_agent("a", {"keys": (key,)})
+    await world.ledger.add_key("a", key)
     before = await stopped(world)
     (world.data / "admin-token").write_text("secret")
     if months != "plain":

@@ -21,7 +21,7 @@ from proxy.ledger.entries import (
     encode,
     loads,
 )
-from proxy.ledger.port import Action, Agent, Alert
+from proxy.ledger.port import Action, Agent, Alert, Key
 
 ACTION = Action(
     id="act_1",
@@ -36,6 +36,9 @@ ACTION = Action(
     softened=("unpriced",),
 )
 
+KEYS = (Key("k", "key_1", 2), Key("l", "key_2", 2, 9))
+AGENT = Agent("a", "n", "r", "o", 1, None, 2, keys=KEYS, managed=frozenset({"x", "y"}))
+
 ENTRIES = [
     Entry("authorize", 1, 2, action=ACTION, holds=(("m", "a", 0, 9),), limits=(LimitHold("l", "", 0, 0),)),
     Entry("settle", 1, 2, action=ACTION, alerts=(Notice(Alert("alr", None, "t", "m", 3), "once", 4),)),
@@ -43,7 +46,7 @@ ENTRIES = [
     Entry("denied", 1, 2, action=ACTION, verdict=Verdict("budget_exceeded", "b", "g", 1, 2, None)),
     Entry("denied", 1, 2, action=ACTION, pause=Pause("a", "r", 1, 2), idempotency=Idempotency("k", "d")),
     Entry("repeat", 1, 2, counts={"act_1": 3}, agent_id="a"),
-    Entry("agent", 1, 2, agents=(Agent("a", "n", "r", "o", 1, None, 2, keys=("k",), managed=frozenset({"x", "y"})),)),
+    Entry("agent", 1, 2, agents=(AGENT,)),
     Entry("policy", 1, 2, budgets={"b": Terms("s", 1)}, opened=(Opened("b", "g", 0, 9, 5),), reheld={"act_1": ()}),
     Entry("acknowledge", 1, 2, id="alr"),
     Entry("carry", 1, 2, book={"agents": []}),
@@ -79,11 +82,20 @@ def test_what_is_no_quantity_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"v":2,"seq":1,"at":1,"type":"alert"}', '{"v":1,"at":1,"type":"alert"}', '{"v":1,"seq":1,"at":1}']
+    "line", ['{"v":3,"seq":1,"at":1,"type":"alert"}', '{"v":1,"at":1,"type":"alert"}', '{"v":1,"seq":1,"at":1}']
 )
 def test_what_no_engine_of_this_version_wrote_is_refused(line: str) -> None:
     with pytest.raises((ValueError, KeyError)):
         decode(loads(line))
+
+
+def test_format_1_had_the_digests_of_keys_alone() -> None:
+    line = '{"v":1,"seq":1,"at":9,"type":"agent","agents":[{"id":"a","name":"n","role":"r","owner_id":"o",'
+    line += '"monthly_budget":1,"per_action_limit":null,"created_at":2,"keys":["ab","cd"],"managed":["x","y"]}]}'
+    (found,) = decode(loads(line)).agents
+    assert [(key.digest, key.created_at, key.expires_at) for key in found.keys] == [("ab", 2, None), ("cd", 2, None)]
+    assert len({key.id for key in found.keys}) == 2
+    assert decode(loads(encode(Entry("agent", 9, 1, agents=(found,)), GENESIS))).agents == (found,)
 
 
 def test_deep_nesting_is_a_value_error() -> None:

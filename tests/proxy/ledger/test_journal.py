@@ -85,7 +85,7 @@ async def test_each_line_carries_the_sha256_of_the_whole_line_before(world: Worl
     prev = "0" * 64
     for number, line in enumerate(lines(world), 1):
         entry = json.loads(line)
-        assert (entry["v"], entry["seq"], entry["prev"]) == (1, number, prev)
+        assert (entry["v"], entry["seq"], entry["prev"]) == (2, number, prev)
         prev = hashlib.sha256(line).hexdigest()
     assert (world.ledger.health().sequence, world.ledger.health().head) == (number, prev)
 

@@ -162,7 +162,7 @@ async def test_a_torn_tail_at_every_byte_of_the_last_line_leaves_the_lines_befor
 @pytest.mark.parametrize("damage", ["lost", "empty", "garbage", "cut", "other tables"])
 async def test_a_lost_or_damaged_desk_is_rebuilt_from_the_journal(world: World, damage: str) -> None:
     held = await world.ledger.authorize(call(estimate=3))
-    await world.ledger.change_agent("a", {"keys": ("ab" * 32,)})
+    await world.ledger.add_key("a", "ab" * 32)
     await world.ledger.authorize(call(estimate=101 * 10**9))
     alerts = await world.ledger.alerts()
     await world.ledger.settle(held.action_id, Settlement(2, "success"))

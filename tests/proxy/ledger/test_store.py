@@ -115,12 +115,13 @@ async def test_a_desk_that_cannot_be_written_leaves_the_old_one_and_is_told_of(
 
 
 async def test_a_desk_is_json_with_a_table_of_each_kind_and_no_key_of_the_policy_file(world: World) -> None:
-    await world.ledger.change_agent("a", {"keys": ("ab" * 32,)})
+    key = await world.ledger.add_key("a", "ab" * 32)
     await world.ledger.authorize(call())
     await world.stop()
     held = json.loads((world.data / "desk.json").read_bytes())
     assert set(held) == {"agents", "keys", "alerts", "balances", "open", "rates", "pauses", "checkpoint"}
-    assert held["keys"] == {"1": {"digest": "ab" * 32, "agent_id": "a"}}
+    row = {"digest": "ab" * 32, "id": key.id, "created_at": key.created_at, "agent_id": "a"}
+    assert held["keys"] == {"1": row}
     assert "keys" not in held["agents"]["1"]
 
 
@@ -169,7 +170,7 @@ async def test_promise_10_a_file_key_is_neither_in_the_journal_nor_on_the_desk(w
     await world.do_use("it")
     digest = sha256(b"alk_of_the_file").hexdigest()
     assert world.ledger.agent_by_key(digest) is not None
-    await world.ledger.change_agent("a", {"keys": (digest, "ab" * 32)})
+    await world.ledger.add_key("a", "ab" * 32)
     await world.stop()
     for path in world.data.rglob("*"):
         if path.is_file():
