@@ -28,7 +28,7 @@ from proxy.request import ProxyRequest
 from proxy.rules import Rules
 from proxy.state import Sidecar
 
-_READ_IN_LOOP_MAX = 64 * 1024  # bytes of a body; one of so many can be made to take 10 ms
+_READ_IN_LOOP_MAX = 32 * 1024  # bytes of a body; one of so many can be made to take 20 ms
 
 
 class Gate:

@@ -74,8 +74,8 @@ def _many_values(text: bytes) -> bool:
 def _is_deep(found: Any) -> bool:
     level = [found]
     for _ in range(DEPTH_MAX):
-        inner = (node.values() if isinstance(node, dict) else node for node in level)
-        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        inner = (node.values() if type(node) is dict else node for node in level)
+        level = [value for values in inner for value in values if type(value) is dict or type(value) is list]
         if not level:
             return False
     return True

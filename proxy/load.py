@@ -31,7 +31,7 @@ class Load:
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:
-        """Memory for one request, given back when the block is left."""
+        """Memory for one request's body, given back when the block is left."""
         hold = Hold(self)
         try:
             yield hold
@@ -51,8 +51,10 @@ class Hold:
     size: int = 0
 
     def take(self, size: int) -> bool:
-        """So many bytes more; False, and nothing is taken, where that would pass the bound."""
-        if self.load.buffered + size > self.load.buffered_max:
+        """So many bytes more; False, and nothing is taken, where that would pass the bound. The only one may pass it:
+        what is too large for the bound would else be told to try again, in vain.
+        """
+        if self.load.buffered + size > self.load.buffered_max and self.load.buffered > self.size:
             return False
         self.size += size
         self.load.buffered += size

@@ -17,7 +17,9 @@ from proxy.load import Hold, Load
 BODY_MAX = 32 * 1024 * 1024
 BODY_S = 120.0  # until all of a priced body must be there: it holds memory meanwhile
 
-_VALUE_BYTES = 100  # of memory, that a parsed value takes at most beside its text
+# What a body takes of memory, beside its bytes the text parsed of it, and at most so many bytes for each value.
+_COPIES = 2
+_VALUE_BYTES = 100
 
 
 class ClientGone(Exception):
@@ -78,7 +80,7 @@ async def receive_body(
     stated = incoming.header(b"content-length")
     if stated.isdigit() and int(stated) > BODY_MAX:
         raise too_large
-    _take(hold, int(stated) if stated.isdigit() else 0)
+    _take(hold, _COPIES * int(stated) if stated.isdigit() else 0)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -87,7 +89,7 @@ async def receive_body(
                 size += len(chunk)
                 if size > BODY_MAX:
                     raise too_large
-                _take(hold, size - hold.size)
+                _take(hold, _COPIES * size - hold.size)
                 chunks.append(chunk)
     except TimeoutError as error:
         raise Refused(408, "request_timeout", "Agent Ledger: the body took too long to arrive.") from error
@@ -110,7 +112,7 @@ def counting(receive: Receive, hold: Hold) -> Receive:
 
     async def counted() -> Message:
         message = await receive()
-        _take(hold, len(message.get("body", b"")))
+        _take(hold, _COPIES * len(message.get("body", b"")))
         return message
 
     return counted

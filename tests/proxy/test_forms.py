@@ -64,6 +64,16 @@ def test_a_long_text_is_left_out_and_the_rest_is_kept():
     assert form_of(URLENCODED, b"prompt=" + b"p" * (TEXT_MAX + 1) + b"&model=m") == Form({"model": "m"})
 
 
+@pytest.mark.parametrize("body", [b"&" * 1_000_000, b"%41" * 500_000, (b"a=" + b"%41" * TEXT_MAX + b"&") * 6 + b"b=1"])
+def test_a_urlencoded_form_that_would_take_long_to_undo_is_refused(body):
+    with pytest.raises(FormError, match=r"too long|parts"):
+        form_of(URLENCODED, body)
+
+
+def test_a_long_urlencoded_value_is_not_undone():
+    assert form_of(URLENCODED, b"file=%zz" + b"%41" * 5_000_000 + b"&model=m") == Form({"model": "m"})
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -4,11 +4,11 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.money import MAX_USD, NANO, usd
-from proxy.jsontext import JsonError, dumps, loads
+from proxy.jsontext import DEPTH_MAX, DIGITS_MAX, VALUES_MAX, JsonError, dumps, loads, values_most
 
 
 @given(st.integers(0, MAX_USD * NANO))
@@ -48,6 +48,12 @@ def test_fractions_are_read_as_written():
         (b"1e9999999999999999999", "a number is too long"),
         (b"[" * 100_000, "nested too deep"),
         (b'{"a":' * 100_000, "nested too deep"),
+        (b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1), "nested too deep"),
+        (b'{"a":' * (DEPTH_MAX + 1) + b"1" + b"}" * (DEPTH_MAX + 1), "nested too deep"),
+        (b"0." + b"9" * DIGITS_MAX, "a number is too long"),
+        (b"[" + b"[]," * VALUES_MAX + b"1]", "more than 500000 values"),
+        (b"{" + b'"":1,' * VALUES_MAX + b"}", "more than 500000 values"),
+        (b"[" + b'"",' * 2 * VALUES_MAX + b"1]", "more than 500000 values"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
         (b'\xef\xbb\xbf{"a": 1}', "line 1, column 1"),
         (b'{"secret": alk_x}', "line 1, column 12"),
@@ -58,3 +64,26 @@ def test_what_is_refused_says_why_and_quotes_nothing(text, message):
     with pytest.raises(JsonError, match=message) as raised:
         loads(text)
     assert "alk_x" not in str(raised.value)
+
+
+def test_hazard_29_nesting_is_bounded_the_same_however_deep_the_stack_is():
+    def deep(frames):
+        return deep(frames - 1) if frames else loads(b"[" * DEPTH_MAX + b"]" * DEPTH_MAX)
+
+    assert deep(500) is not None
+
+
+def test_hazard_29_what_stands_in_strings_is_no_value():
+    prose = b'{"a": "' + rb"[{,\\\"," * 200_000 + b'"}'
+    assert values_most(prose) > VALUES_MAX
+    assert len(loads(prose)["a"]) == 200_000 * 6
+
+
+@settings(max_examples=50)
+@given(st.recursive(st.none() | st.text(max_size=3), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_values_are_never_more_than_counted(value):
+    def values(value):
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return 1 + sum(map(values, inner))
+
+    assert values(value) <= values_most(json.dumps(value).encode())

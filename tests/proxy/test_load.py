@@ -50,7 +50,7 @@ def test_what_is_held_is_given_back_on_every_way_out() -> None:
             assert two.take(40)
             assert not two.take(1)
             assert load.buffered == 100
-        assert one.take(40)
+        assert one.take(50)  # alone, it may pass the bound
         raise RuntimeError
     assert load.buffered == 0
 
