@@ -74,7 +74,7 @@ def _chained(path: Path, mark: Mark, line: bytes, bounds: Span) -> tuple[dict[st
         raise Damage(path, mark.offset, "it is cut short", cut_short=True)
     try:
         fields: dict[str, Any] = loads(line)
-        version, seq, prev, at, kind = (fields[name] for name in ("v", "seq", "prev", "at", "type"))
+        version, seq, prev, at, kind = fields["v"], fields["seq"], fields["prev"], fields["at"], fields["type"]
         in_time = max(mark.at, bounds.start_ms) <= at < bounds.end_ms
         if version < 1:
             raise ValueError(f"there is no format {version}")

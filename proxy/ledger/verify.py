@@ -81,7 +81,7 @@ class _Verification:
                 for entry, reached in walk(path, start, self._synced):
                     if entry.type == "carry" and lines:
                         self._book.advance(entry.at)
-                        self._compare(entry.book, f"{place(path, start.offset)}: what it carries over")
+                        self._compare(entry.book, path, start, "what it carries over")
                     self._book.apply(entry)
                     lines += 1
                     start = reached
@@ -131,16 +131,15 @@ class _Verification:
         if self._index is not None and self._index.first <= seq <= self._index.seq:
             self._rows = self._rows._replace(actions=self._rows.actions + 1, cost=self._rows.cost + cost)
 
-    def _compare(self, state: Any, what: str) -> None:
+    def _compare(self, state: Any, path: Path, mark: Mark, what: str) -> None:
         if _canonical(state) != _canonical(state_of(self._book.freeze())):
-            self._problems.append(f"{what} is not what the lines before it come to")
+            self._problems.append(f"{place(path, mark.offset)}: {what} is not what the lines before it come to")
 
     def _compare_checkpoint(self, path: Path, reached: Mark) -> None:
         assert self._checkpoint is not None
-        name = f"the desk's checkpoint, before {place(path, reached.offset)}"
         if reached != self._checkpoint.mark:
-            self._problems.append(f"{name}: another journal's")
-        self._compare(state_of(self._checkpoint.book.freeze()), name)
+            self._problems.append(f"{place(path, reached.offset)}: the desk's checkpoint here is another journal's")
+        self._compare(state_of(self._checkpoint.book.freeze()), path, reached, "the desk's checkpoint here")
 
     def _compare_end(self, mark: Mark) -> None:
         if (mark.month, mark.offset) < (self._synced.month, self._synced.offset):
