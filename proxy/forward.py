@@ -11,8 +11,10 @@ ForwardError         no whole answer came; ``status`` and the message are fit fo
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 
@@ -96,7 +98,7 @@ class Forwarder:
     ) -> None:
         self._builtin = builtin
         self._transport_for = transport_for or self._pooled
-        self._tls = httpx.create_ssl_context()
+        self._tls = _tls()
         self._limits = httpx.Limits(max_keepalive_connections=_KEPT_ALIVE_MAX, keepalive_expiry=_KEEPALIVE_S)
         self._connect_s = connect_s
         self._routes: dict[tuple[str, str], _Route] = {}
@@ -161,6 +163,12 @@ class Forwarder:
 
     def _pooled(self, upstream: Upstream) -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading the roots takes 150 ms."""
+    return httpx.create_ssl_context()
 
 
 def _framed(headers: Headers, method: str, length: int) -> Headers:

@@ -82,17 +82,23 @@ def says(*pieces: bytes) -> Script:
 
 @dataclass
 class ScriptedUpstream:
-    """``script`` runs for each request; ``seen`` and ``lines`` are what came, in order. Use as ``async with``."""
+    """``script`` runs for each request; ``seen`` and ``lines`` are what came, in order. Use as ``async with``.
+
+    It listens at a port of its own, or at ``sock``, which is bound.
+    """
 
     script: Script
     keep_body: bool = True
     seen: list[Seen] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     url: str = ""
+    sock: socket.socket | None = None
 
     async def __aenter__(self) -> ScriptedUpstream:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 20)
+        if self.sock is None:
+            self.sock = socket.create_server(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._accept, sock=self.sock, limit=1 << 20)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 

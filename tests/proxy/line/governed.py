@@ -173,3 +173,4 @@ async def governed(
         still_open = [reservation.action_id for reservation in witness.reservations()]
         assert sorted(witness.ended + still_open) == sorted(witness.admitted)
         assert len(still_open) == left_open
+        assert not any(in_flight for _, in_flight, _ in app.sidecar.places.standings()), "each place is given back"
