@@ -9,7 +9,107 @@ import pytest
 
 from proxy.api import routes
 from proxy.api.resource import Resource, Who
-from tests.proxy.api.conftest import ADMIN
+from proxy.dashboard.session import COOKIE, open_session
+from proxy.identify import digest, new_key
+from tests.proxy.api.conftest import ADMIN, DOCUMENT
+
+# What an agent gets of its own, of another's, and what the admin gets. Without such a credential: 401.
+ROWS = {
+    ("GET", "/api/agents"): (403, 403, 200),
+    ("POST", "/api/agents"): (403, 403, 201),
+    ("GET", "/api/agents/{id}"): (200, 403, 200),
+    ("PATCH", "/api/agents/{id}"): (403, 403, 200),
+    ("DELETE", "/api/agents/{id}"): (403, 403, 204),
+    ("GET", "/api/agents/{id}/keys"): (403, 403, 200),
+    ("POST", "/api/agents/{id}/keys"): (403, 403, 201),
+    ("DELETE", "/api/agents/{id}/keys/{keyId}"): (403, 403, 204),
+    ("GET", "/api/actions"): (200, 403, 200),
+    ("POST", "/api/actions"): (201, 403, 201),
+    ("GET", "/api/actions/{id}"): (200, 404, 200),
+    ("POST", "/api/adjustments"): (403, 403, 201),
+    ("GET", "/api/export"): (403, 403, 200),
+    ("GET", "/api/alerts"): (200, 403, 200),
+    ("POST", "/api/alerts/{id}/acknowledge"): (403, 403, 200),
+    ("GET", "/api/spend"): (403, 403, 200),
+    ("GET", "/api/reservations"): (403, 403, 200),
+    ("GET", "/api/policy"): (403, 403, 200),
+    ("POST", "/api/policy/reload"): (403, 403, 200),
+    ("POST", "/api/explain"): (403, 403, 200),
+    ("GET", "/openapi.json"): (200, 200, 200),
+}
+OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
+METRICS = ("GET", "/metrics")
+LISTS = {("GET", "/api/actions"), ("GET", "/api/alerts")}
+
+BODIES = {
+    ("POST", "/api/agents"): {"name": "n", "role": "r", "ownerId": "o", "monthlyBudget": 1, "perActionLimit": None},
+    ("PATCH", "/api/agents/{id}"): {"monthlyBudget": 5},
+    ("POST", "/api/agents/{id}/keys"): {},
+    ("POST", "/api/actions"): {"actionType": "a", "target": "t", "cost": 0.01, "outcome": "success"},
+    ("POST", "/api/adjustments"): {"amount": -1, "reason": "credit"},
+    ("POST", "/api/explain"): {"upstream": "openai", "method": "GET", "path": "/v1/models"},
+}
+
+
+def test_every_operation_of_the_contract_has_a_row():
+    stated = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+    assert {row for row in stated if row[0] != "PARAMETERS"} == {*ROWS, *OPEN, METRICS}
+
+
+async def callers(api) -> tuple[dict[str, dict[str, str]], str]:
+    """The headers of everyone there is, and the id of the agent whose things are reached for."""
+    agent, other, archived = await api.register(), await api.register(), await api.register()
+    await api.http.delete(f"/api/agents/{archived['id']}")
+    revoked, expired = new_key(), new_key()
+    key = await api.sidecar.ledger.add_key(agent["id"], digest(revoked))
+    await api.sidecar.ledger.revoke_key(agent["id"], key.id)
+    await api.sidecar.ledger.add_key(agent["id"], digest(expired), 1)
+    bearers = {
+        "wrong": "wrong",
+        "revoked": revoked,
+        "expired": expired,
+        "archived": archived["key"],
+        "metrics": "test-metrics-token",
+        "own": agent["key"],
+        "another's": other["key"],
+        "admin": ADMIN,
+    }
+    session = {"cookie": f"{COOKIE}={open_session(ADMIN)}"}
+    found = {who: {"authorization": f"Bearer {token}"} for who, token in bearers.items()}
+    found |= {"nobody": {}, "its id": {"x-agent-id": agent["id"]}}
+    found |= {
+        "session": session | {"origin": api.url},
+        "session elsewhere": session | {"origin": "https://evil.example"},
+    }
+    return found, agent["id"]
+
+
+def expected(row: tuple[str, str], who: str) -> int:
+    if row in OPEN:
+        return 200
+    if row == METRICS:
+        return 200 if who in ("metrics", "admin") else 401
+    if who == "session elsewhere":
+        return 403
+    return dict(zip(("own", "another's", "admin"), ROWS[row], strict=True)).get(who, 401)
+
+
+@pytest.mark.parametrize("row", [*ROWS, *OPEN, METRICS], ids=" ".join)
+async def test_promise_11_who_may_do_what(api, row):
+    method, path = row
+    headers, agent_id = await callers(api)
+    action = (await api.report(agent_id, outcome="failure")).json()
+    alert = (await api.http.get("/api/alerts")).json()[0]
+    of = {"/api/actions/{id}": action["id"], "/api/alerts/{id}/acknowledge": alert["id"]}
+    key_id = api.sidecar.ledger.agent(agent_id).keys[0].id
+    at = path.replace("{id}", of.get(path, agent_id)).replace("{keyId}", key_id)
+    query = {"agentId": agent_id} if row in LISTS else None
+    body = BODIES.get(row)
+    if path in ("/api/actions", "/api/adjustments") and body is not None:
+        body = body | {"agentId": agent_id}
+    for who, sent in sorted(headers.items(), key=lambda held: held[0] == "admin"):  # the admin last: it changes things
+        answer = await api.bare.request(method, at, params=query, json=body, headers=sent)
+        assert answer.status_code == expected(row, who), (who, answer.text)
 
 
 def operations(api) -> list[tuple[str, str, Who]]:
@@ -26,7 +126,9 @@ def operations(api) -> list[tuple[str, str, Who]]:
 async def test_promise_11_without_a_right_credential_everything_is_401(api, credential):
     headers = {"authorization": credential} if credential else {}
     for method, path, who in operations(api):
-        answer = await api.bare.request(method, path.replace("{id}", "painter"), headers=headers)
+        answer = await api.bare.request(
+            method, path.replace("{id}", "painter").replace("{keyId}", "policy"), headers=headers
+        )
         if who is Who.ANYONE and path != "/metrics":
             assert answer.status_code == 200, path
             continue

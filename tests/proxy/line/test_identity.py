@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.identify import digest
 from tests.proxy.line.governed import governed
 from tests.proxy.upstreams import answer, says
 
@@ -117,3 +118,14 @@ async def test_a_new_key_by_the_api_holds_at_once_and_the_agent_alone_is_then_re
         made = (await line.api("POST", "/api/agents", json=fields)).json()
         assert (await line.post("/up/x", {}, f"x-api-key: {made['key']}".encode())).status == 200
         assert (await line.post("/up/x", {}, f"X-Agent-Id: {made['id']}".encode())).status == 401
+
+
+async def test_promise_11_a_revoked_key_is_refused_at_once_and_its_agent_stays_closed(tmp_path: Path) -> None:
+    async with governed(tmp_path, POLICY, says(answer())) as line:
+        ledger = line.app.sidecar.ledger
+        key = await ledger.add_key("open", digest("alk_rolled_over"))
+        assert (await line.post("/up/x", {}, b"X-Ledger-Key: alk_rolled_over")).status == 200
+        await ledger.revoke_key("open", key.id)
+        assert (await line.post("/up/x", {}, b"X-Ledger-Key: alk_rolled_over")).status == 401
+        assert (await line.post("/up/x", {}, b"X-Agent-Id: open")).status == 401
+        assert len(line.upstream.seen) == 1
