@@ -97,9 +97,11 @@ class Administration(Reading):
                 ]
             return opens, spent
 
-    async def _durable(self, seq: int) -> None:
+    async def _durable(self, seq: int = 0) -> None:
+        """Where lines are synced before they are answered for: return once that one is; 0: all that there are, on which
+        an answer rests that wrote none itself."""
         if self._rules is not None and self._rules.policy.durability == "strict":
-            await self._store.journal.durable(seq)
+            await self._store.journal.durable(seq or self._store.journal.tip.seq)
 
     # -- agents --------------------------------------------------------------------------------------------------------
     def agent(self, agent_id: str) -> Agent | None:
@@ -151,8 +153,8 @@ class Administration(Reading):
         return agent
 
     async def _put(self, agent: Agent, changed: Agent) -> None:
-        if changed != agent:
-            await self._durable(self._store.commit(Entry("agent", self._store.now(), agents=(changed,))))
+        told = changed != agent
+        await self._durable(self._store.commit(Entry("agent", self._store.now(), agents=(changed,))) if told else 0)
 
     def _checked(self, agent: Agent, changes: Mapping[str, Any]) -> dict[str, Any]:
         unknown = changes.keys() - _CHANGEABLE
@@ -220,6 +222,7 @@ class Administration(Reading):
         with self._answers.giving(key):
             held = await self._answers.given(key, digest)
             if held is not None:
+                await self._durable()
                 return replace(held, denial=held.denial and replace(held.denial, agent=self.agent(agent_id)))
             recorded, seq = record(Idempotency(*idempotency))
             if recorded.denial is None or recorded.denial.verdict.reason not in TRANSIENT:
@@ -235,6 +238,7 @@ class Administration(Reading):
             await store.caught_up()
             alert = await store.index.read(partial(queries.alert, alert_id=alert_id))
         if alert is None or alert.acknowledged_at is not None:
+            await self._durable()
             return alert
         at = store.now()
         await self._durable(store.commit(Entry("acknowledge", at, id=alert_id)))

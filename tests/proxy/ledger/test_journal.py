@@ -205,6 +205,44 @@ async def test_promise_4_strict_returns_only_once_its_line_is_synced(world: Worl
     await task
 
 
+@pytest.mark.parametrize("again", ["denied", "patched", "acknowledged", "replayed"])
+async def test_promise_4_strict_an_answer_that_writes_nothing_waits_for_the_line_it_tells_of(
+    world: World, faults: Faults, again: str
+) -> None:
+    world.policies = {"it": policy(durability="strict")}
+    await world.do_use("it")
+    await world.ledger.authorize(call(estimate=101 * 10**9))
+    (alert,) = await world.ledger.alerts()
+    await world.ledger.change_agent("a", {"status": "active"})
+    ledger = world.ledger
+    step = {
+        "denied": lambda: ledger.authorize(call(estimate=None)),
+        "patched": lambda: ledger.change_agent("a", {"status": "paused"}),
+        "acknowledged": lambda: ledger.acknowledge(alert.id),
+        "replayed": lambda: ledger.record(call(estimate=1), "success", ("key", "digest")),
+    }[again]
+    gate = threading.Event()
+
+    def held(real: Any, fd: int) -> None:
+        gate.wait()
+        real(fd)
+
+    faults.inject("fdatasync", held)
+    first = asyncio.ensure_future(step())
+    await asyncio.wait([first], timeout=0.02)
+    first.cancel()  # its client has gone, and calls again
+    await asyncio.wait([first])
+    line = ledger.health().sequence
+    second = asyncio.ensure_future(step())
+    try:
+        await asyncio.wait([second], timeout=0.05)
+        assert not second.done()
+    finally:
+        gate.set()
+    await second
+    assert ledger.health().sequence == line
+
+
 async def test_one_sync_serves_all_that_gathered(world: World, faults: Faults) -> None:
     world.policies = {"it": policy(durability="strict")}
     await world.do_use("it")
