@@ -15,6 +15,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import httpx
 
@@ -136,7 +137,7 @@ class Forwarder:
             raise Uncertain(502, f"the upstream {upstream.name} sent a malformed answer")
         if status in (204, 304):
             answered = [(name, value) for name, value in answered if name.lower() != b"content-length"]
-        return UpstreamAnswer(status, answered, _chunks(response.stream, upstream), response.stream)
+        return UpstreamAnswer(status, answered, _chunks(response, response.stream, upstream), response.stream)
 
     async def forget(self, upstream: Upstream) -> None:
         """Close its connections; answers still being read break off."""
@@ -179,12 +180,22 @@ def _framed(headers: Headers, method: str, length: int) -> Headers:
     return kept
 
 
-async def _chunks(stream: httpx.AsyncByteStream, upstream: Upstream) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    response: httpx.Response, stream: httpx.AsyncByteStream, upstream: Upstream
+) -> AsyncGenerator[bytes, None]:
     try:
         async for chunk in stream:
             yield chunk
     except (httpx.TransportError, OSError) as error:
         raise _told(error, upstream) from error
+    if _surplus(stream):
+        await response.extensions["network_stream"].aclose()
+
+
+def _surplus(stream: Any) -> bool:
+    """Whether more came than the answer. httpcore keeps it, and would give it as the answer to the next call."""
+    pooled = getattr(stream, "_httpcore_stream", None)
+    return pooled is not None and pooled._stream._connection._h11_state.trailing_data[0] != b""
 
 
 def _told(error: Exception, upstream: Upstream) -> ForwardError:

@@ -359,6 +359,21 @@ async def test_a_connection_whose_answer_was_not_read_is_not_used_again(forwarde
         assert len(upstream.lines) == 2
 
 
+@pytest.mark.parametrize(
+    "framed", [answer(b"first"), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n"]
+)
+async def test_what_an_upstream_says_beyond_its_answer_is_no_answer_to_the_next_call(
+    framed: bytes, forwarder: Forwarder
+) -> None:
+    async def script(seen: Seen, line: Line) -> None:
+        await line.say(answer(b"second") if seen.target == b"/2" else framed + answer(b"of nobody"))
+
+    async with ScriptedUpstream(script) as upstream:
+        assert await whole(await get(forwarder, upstream.url, b"/1")) == b"first"
+        assert await whole(await get(forwarder, upstream.url, b"/2")) == b"second"
+        assert len(upstream.lines) == 2
+
+
 class Left(Exception):
     pass
 
