@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from policy.match import reads_body
 from policy.model import Price, Upstream
 from proxy.denials import Refused
 from proxy.forms import FormError, form_of
 from proxy.jsontext import JsonError, loads
+
+# Behind byte order marks, and in UTF-16 or UTF-32 too, as some readers take it.
+_LOOKS_JSON = re.compile(rb"[\s\0\xef\xbb\xbf\xfe\xff]*+[{\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,9 @@ def content_of(request: ProxyRequest, candidates: tuple[Price, ...]) -> Content:
     except FormError as error:
         raise Refused(400, "invalid_form", f"Agent Ledger: the form can't be priced: {error}.") from error
     except JsonError as error:
-        # A body we can't read might still be read by a lenient upstream, and so dodge a rule.
-        if "json" in request.content_type.lower() or by_body:
+        # A body we can't read might still be read by a lenient upstream, and so dodge a rule or a ceiling.
+        looks = reads_body(candidates) and _LOOKS_JSON.match(request.body)
+        if "json" in request.content_type.lower() or by_body or looks:
             message = f"Agent Ledger: the request body must be plain JSON to be priced ({error})."
             raise Refused(400, "invalid_json", message) from error
         return Content()

@@ -169,6 +169,19 @@ def test_a_body_that_no_field_prices_may_be_anything_but_broken_json() -> None:
         quoted("/flat", b"{", content_type="application/json", by=by)
 
 
+@pytest.mark.parametrize(
+    "raw", [b' {"max_tokens": 9, "max_tokens": 8}', b'\xef\xbb\xbf{"n": 1}', b"{\0}\0", b"[" * 999]
+)
+def test_hazard_30_what_looks_like_json_must_be_plain_where_tokens_are_the_price_whatever_its_type(raw: bytes) -> None:
+    """A lenient upstream would read the ceiling that we could not, nor write."""
+    by = rules("free")
+    by = Rules(by.policy, PriceIndex(_only(by, "azure")), by.catalog)
+    path = "/openai/deployments/ours/chat/completions"
+    with pytest.raises(Refused, match="plain JSON"):
+        quoted(path, raw, content_type="text/plain", by=by)
+    assert quoted(path, b"prose", content_type="text/plain", by=by).estimate
+
+
 def _only(by: Rules, name: str) -> Any:
     return replace(by.policy, prices=tuple(price for price in by.policy.prices if price.name == name))
 
