@@ -64,7 +64,11 @@ def backup(data: Path, to: Path) -> Report:
 
     with reading_files(folder), TemporaryDirectory(prefix=f"{to.name}.", dir=to.parent) as scratch:
         parts = _noted(data, Path(scratch))
-        with replacing(to, prove) as file, tarfile.open(fileobj=file, mode="w:gz", compresslevel=6) as tar:
+        with (
+            replacing(to, prove) as file,
+            gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as squeezing,
+            tarfile.open(fileobj=squeezing, mode="w:") as tar,
+        ):
             for part in parts:
                 member = tarfile.TarInfo(part.name)
                 member.size, member.mode = part.size, 0o600

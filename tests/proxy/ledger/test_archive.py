@@ -151,6 +151,7 @@ async def test_what_a_lost_index_no_longer_knows_is_told(world: World, tmp_path:
     list(archive(world.data, LATER, to=tmp_path))
     without_index(world.data)
     await world.start()
+    await world.ledger.actions(ActionFilter())
     assert world.ledger.health().warnings == (
         "lists and totals begin with 2026-12: the read index was made without the months before",
     )
