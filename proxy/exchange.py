@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from time import monotonic
 from typing import Any
@@ -37,12 +38,16 @@ _ASKED = frozenset(("openai", "deepseek"))  # the others tell the usage of a str
 
 @dataclass(slots=True)
 class Drains:
-    """How far an upstream is read for its usage once the client has gone, and how many such reads there may be."""
+    """How far an upstream is read for its usage once the client has gone, and how many such reads of one there are."""
 
     seconds_max: float = 30.0
     bytes_max: int = 16 * 1024 * 1024
     at_once_max: int = 64
-    open: int = 0
+    open_to: Counter[str] = field(default_factory=Counter)  # by upstream: a slow one takes no other's
+
+    @property
+    def open(self) -> int:
+        return self.open_to.total()
 
 
 class Exchange:
@@ -81,7 +86,7 @@ class Exchange:
     async def run(self, receive: Receive, send: Send) -> None:
         """Raises Refused where no answer of the upstream's could be begun."""
         try:
-            async with Attendance(receive, self._drains, self._sidecar.load) as client:
+            async with Attendance(receive, self._drains, self._incoming.upstream.name, self._sidecar.load) as client:
                 if self._body is not None:
                     client.watch()
                 answer = await self._forward(receive, client)
@@ -288,11 +293,12 @@ class Attendance:
     Leaving the block raises TimeoutError where that bound cut it short.
     """
 
-    def __init__(self, receive: Receive, drains: Drains, load: Load) -> None:
+    def __init__(self, receive: Receive, drains: Drains, upstream: str, load: Load) -> None:
         self.gone = False
         self.drained = True  # whether the rest of the call is waited for: until its answer begins, and to be metered
         self._receive = receive
         self._drains = drains
+        self._upstream = upstream
         self._load = load
         self._bound = asyncio.timeout(None)
         self._watcher: asyncio.Task[None] | None = None
@@ -316,8 +322,9 @@ class Attendance:
             pass
         self.gone = True
         drains = self._drains
-        seconds = drains.seconds_max if self.drained and drains.open < drains.at_once_max else 0.0
-        drains.open += 1
+        may = self.drained and drains.open_to[self._upstream] < drains.at_once_max
+        seconds = drains.seconds_max if may else 0.0
+        drains.open_to[self._upstream] += 1
         self._bound.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def __aenter__(self) -> Attendance:
@@ -329,7 +336,7 @@ class Attendance:
         if self._watcher is not None:
             self._watcher.cancel()
         if self.gone:
-            self._drains.open -= 1
+            self._drains.open_to[self._upstream] -= 1
         await self._bound.__aexit__(*raised)
 
 

@@ -15,7 +15,7 @@ import pytest
 from proxy import lookups
 from proxy.breaker import FAILURES_MAX
 from proxy.cli import main
-from tests.proxy.line.chat import CHAT, PATH, SSE, STREAM, WORD, chunk, told
+from tests.proxy.line.chat import CHARGE, CHAT, PATH, SSE, STREAM, WORD, chunk, how, told
 from tests.proxy.line.governed import Governed, governed, post, until
 from tests.proxy.line.test_endings import then
 from tests.proxy.rawhttp import WAIT_S, Answer
@@ -157,6 +157,28 @@ async def test_an_answer_that_is_drained_is_in_flight(tmp_path: Path) -> None:
         go.set()
         await until(lambda: standing(line) == (0, False))
         assert (await line.post(BAD, CHAT)).status == 200
+
+
+async def test_the_drains_of_one_upstream_are_not_anothers(tmp_path: Path) -> None:
+    async with ScriptedUpstream(silent) as bad, beside(tmp_path, bad.url) as line:
+        line.drains.at_once_max = 1
+        async with line.connect() as raw:
+            await raw.send(post(BAD, CHAT))
+            await until(lambda: len(bad.seen) == 1)
+        await line.hung_up()
+        go = asyncio.Event()
+
+        async def held(seen: Seen, line: Line) -> None:
+            await go.wait()
+            await line.say(told())
+
+        line.upstream.script = held
+        async with line.connect() as raw:
+            await raw.send(post(PATH, CHAT))
+            await until(lambda: len(line.upstream.seen) == 1)
+        await until(lambda: line.drains.open == 2)
+        go.set()
+        assert how(await line.ended()) == ("settled", CHARGE, False, "success")
 
 
 async def test_a_denied_call_gives_its_place_back(tmp_path: Path) -> None:
