@@ -39,16 +39,14 @@ def ledger_frame() -> str | None:
 
 
 class Disk:
-    """``before`` is called ahead of every call, with its point; what it raises, the call raises. It may also return a
-    number: so many bytes of what a write was given are written, and no more."""
+    """``before`` is called ahead of every call, with its point; what it raises, the call raises."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, before: Callable[[Point], int | None]) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, before: Callable[[Point], None]) -> None:
         self.points: list[Point] = []
-        self.synced: Counter[str] = Counter()  # fdatasync, by file
         self._folder = str(folder)
         self._counts: Counter[str] = Counter()
         self._before = before
-        self._paths: dict[int, str] = {}
+        self._fds: set[int] = set()
         self._lock = threading.RLock()
         for name in _BY_PATH:
             patch.setattr(os, name, self._by_path(name, getattr(os, name)))
@@ -73,16 +71,16 @@ class Disk:
         patch.setattr(os, "fdopen", lambda fd, *rest, **more: File(fdopened(fd, *rest, **more), self))
         patch.setattr(sqlite3, "connect", connect)
 
-    def pass_(self, call: str) -> int | None:
+    def pass_(self, call: str) -> None:
         """Count one call; raises its fault."""
         frame = ledger_frame()
         if frame is None:
-            return None
+            return
         place = f"{frame}:{call}"
         with self._lock:
             self._counts[place] += 1
             self.points.append((place, self._counts[place]))
-            return self._before((place, self._counts[place]))
+            self._before((place, self._counts[place]))
 
     def pass_sql(self, call: str) -> None:
         """As ``pass_``, with the error that sqlite makes of it."""
@@ -101,25 +99,21 @@ class Disk:
             self.pass_(name)
             done = real(path, *rest, **more)
             if name == "open":
-                self._paths[done] = str(path)
+                self._fds.add(done)
             return done
 
         return stand_in
 
     def _by_fd(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def stand_in(fd: int, *rest: Any) -> Any:
-            if fd not in self._paths:
+            if fd not in self._fds:
                 return real(fd, *rest)
             if name == "close":
                 real(fd)  # as Linux does: it is closed, whatever is returned
-                del self._paths[fd]
+                self._fds.discard(fd)
                 self.pass_(name)
                 return None
-            if name == "fdatasync":
-                self.synced[self._paths[fd]] += 1
-            cut = self.pass_(name)
-            if name == "write" and cut is not None:
-                return real(fd, rest[0][:cut])
+            self.pass_(name)
             return real(fd, *rest)
 
         return stand_in

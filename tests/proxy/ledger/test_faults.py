@@ -23,7 +23,7 @@ import pytest
 from proxy.ledger import store
 from proxy.ledger.embedded import open_embedded
 from proxy.ledger.journal import read_synced
-from proxy.ledger.port import ActionFilter, Admission, Agent, Denial, Ledger, LedgerError, Settlement
+from proxy.ledger.port import ActionFilter, Admission, Agent, Denial, Key, Ledger, LedgerError, Settlement
 from proxy.ledger.verify import verify
 from tests.contract.policies import agent, budget, policy
 from tests.contract.world import call, ms
@@ -64,7 +64,7 @@ class Story:
         await self._record(ledger, 40, "key")
         await self._deny(ledger)
         await self._tell("changed", ledger.change_agent("b", {"status": "active"}), lambda b: (b.id, b.status))
-        made = Agent("made", "n", "r", "o", 7, None, 0, keys=("ab" * 32,))
+        made = Agent("made", "n", "r", "o", 7, None, 0, keys=(Key("ab" * 32),))
         await self._tell("made", ledger.create_agent(made), lambda agent: (agent.id,))
         await self._acknowledge(ledger)
         await self._use(ledger, NEW)
@@ -171,7 +171,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_INDEX_LINES", 3)
 
 
-async def played(story: Story, patch: pytest.MonkeyPatch, before: Callable[[Point], int | None]) -> Disk:
+async def played(story: Story, patch: pytest.MonkeyPatch, before: Callable[[Point], None]) -> Disk:
     with patch.context() as patched:
         disk = Disk(story.data, patched, before)
         async with asyncio.timeout(60):
