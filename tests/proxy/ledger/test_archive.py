@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import shutil
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,33 @@ async def test_a_journal_whose_open_month_is_gone_refuses_to_open_though_closed_
         LedgerDamaged, match=r"2026-11\.jsonl is a closed month, compressed: the file of the month after"
     ):
         await world.start()
+
+
+async def test_power_loss_finds_what_takes_a_files_place_on_disk(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Synced before it takes the place, and its folder before the other goes."""
+    await stopped(world)
+    to, done = tmp_path / "elsewhere", []
+    to.mkdir()
+
+    def telling(name: str, real: Callable[..., Any]) -> Callable[..., None]:
+        def call(what: Any, *rest: Any) -> None:
+            path = Path(f"/proc/self/fd/{what}").readlink() if isinstance(what, int) else Path(what)
+            real(what, *rest)
+            done.append(f"{name} {path.name}")
+
+        return call
+
+    for name in ("fsync", "replace", "unlink"):
+        monkeypatch.setattr(os, name, telling(name, getattr(os, name)))
+    list(archive(world.data, LATER, before="2026-11", to=to))
+    packed, in_journal = "2026-10.jsonl.gz.tmp", "fsync journal"
+    assert done == [
+        *(f"fsync {packed}", f"replace {packed}", in_journal, "unlink 2026-10.jsonl", in_journal),
+        *(f"fsync {packed}", f"replace {packed}", "fsync elsewhere"),
+        *("fsync archived.tmp", "replace archived.tmp", in_journal, "unlink 2026-10.jsonl.gz", in_journal),
+    ]
 
 
 @pytest.mark.parametrize("how", ["compress", "move", "remove"])
