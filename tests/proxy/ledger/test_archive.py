@@ -301,6 +301,21 @@ async def test_a_journal_whose_open_month_is_gone_refuses_to_open_though_closed_
         await world.start()
 
 
+@pytest.mark.parametrize("how", ["compress", "move"])
+async def test_what_reads_otherwise_than_it_was_written_takes_no_files_place(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    await stopped(world)
+    if how == "move":
+        list(archive(world.data, LATER))
+    held = files(world.data)
+    monkeypatch.setattr(shutil, "copyfileobj", lambda source, target, *size: target.write(source.read()[:-1] + b"?"))
+    with pytest.raises(OSError, match="it reads otherwise than it was written"):
+        list(archive(world.data, LATER, to=tmp_path if how == "move" else None))
+    assert files(world.data) == held
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
 async def test_power_loss_finds_what_takes_a_files_place_on_disk(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
