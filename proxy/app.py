@@ -50,6 +50,9 @@ class App:
         first = scope["raw_path"][1:].partition(b"/")[0].decode("latin-1")
         if first in self.sidecar.policy_file.rules.policy.upstreams:
             await self._gate(scope, receive, send)
+        elif b"%2f" in scope["raw_path"].lower():
+            # The router reads the path decoded, where what is one segment here would be two.
+            await self._own({**scope, "path": scope["raw_path"].decode()}, receive, send)
         elif first == "api":
             with self.sidecar.load.hold() as hold:
                 await self._own(scope, counting(receive, hold), send)

@@ -110,9 +110,10 @@ class Exchange:
         except TimeoutError:
             if self._endless:
                 await self._end(complete=True)  # such a stream has no other end than that its client leaves, or we stop
-            if not client.gone:
-                raise ConnectionAbortedError from None
-            log.info("action %s: its client left, and the upstream was not read to its end", self._admission.action_id)
+            if client.gone:
+                action_id = self._admission.action_id
+                log.info("action %s: its client left, and the upstream was not read to its end", action_id)
+            raise ConnectionAbortedError from None
         finally:
             # Whatever went wrong above, cancellation included, a reservation is never left behind.
             await self._end(complete=False)
@@ -173,8 +174,8 @@ class Exchange:
             if client.gone:
                 drained += len(chunk)
                 if drained > self._drains.bytes_max:
-                    return
-            elif passed:
+                    raise ConnectionAbortedError
+            if passed:  # whoever only sends no more still gets it
                 await send({"type": "http.response.body", "body": passed, "more_body": True})
         await self._end(complete=True)
         await send({"type": "http.response.body", "body": stripper.flush() if stripper else b""})

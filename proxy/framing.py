@@ -14,6 +14,7 @@ from dataclasses import dataclass
 TARGET_BYTES_MAX = 16 * 1024
 HEADER_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 200
+_LENGTH_DIGITS_MAX = 15
 
 # Names that decide who is calling, for what, and where the body ends: two of one are two readings of one request.
 _SINGLE = frozenset(
@@ -34,7 +35,8 @@ _SINGLE = frozenset(
 )
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
-# Separators are also %2F and %5C, and a segment ends at `;` or %3B too: some upstreams read it so, and would climb.
+# Separators are also %2F and %5C, and a segment ends at `;`, %3B, %20, %23 or %3F too: some upstreams read it so (once
+# decoded, again as a path, or as a file's name), and would climb. Some read an overlong form as what it is too long for.
 _PATH_PROBLEM = re.compile(
     rb"""
     (?P<start>^(?!/))
@@ -43,7 +45,8 @@ _PATH_PROBLEM = re.compile(
   | (?P<escape>%(?![0-9a-f]{2}))
   | (?P<control>%(?:[01][0-9a-f]|7f))
   | (?P<unreserved>%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e))
-  | (?P<dots>(?:/|%2f|%5c)\.\.?(?=/|%2f|%5c|;|%3b|$))
+  | (?P<dots>(?:/|%2f|%5c)\.\.?(?=/|%2f|%5c|;|%3b|%2[03]|%3f|$))
+  | (?P<overlong>%(?:c[01]%[89ab]|e0%[89]|f0%8))
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -55,6 +58,7 @@ _PATH_PROBLEMS = {
     "control": "the path holds an encoded control character",
     "unreserved": "the path holds a percent-encoded character that needs no encoding",
     "dots": "the path holds a dot segment",
+    "overlong": "the path holds a character in an overlong form",
 }
 
 
@@ -74,6 +78,7 @@ def malformed(message: str) -> Refusal:
     return Refusal(400, "malformed_request", message)
 
 
+HTTP_VERSION = Refusal(505, "http_version", "this server speaks HTTP/1.1")
 TARGET_TOO_LONG = Refusal(414, "target_too_long", f"the request's target exceeds {TARGET_BYTES_MAX} bytes")
 HEADERS_TOO_LARGE = Refusal(
     431, "headers_too_large", f"the headers exceed {HEADER_BYTES_MAX} bytes, or {HEADERS_MAX} in number"
@@ -93,7 +98,7 @@ def path_problem(raw_path: bytes) -> str | None:
 def head_problem(method: bytes, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
     """Why a parsed head is refused; None for one to be taken. Header names are lower case."""
     if version not in ("1.1", "1.0"):
-        return Refusal(505, "http_version", "this server speaks HTTP/1.1")
+        return HTTP_VERSION
     if method in (b"CONNECT", b"TRACE"):
         return Refusal(405, "method_not_allowed", f"{method.decode()} is not served")
     path, _, query = target.partition(b"?")
@@ -116,6 +121,8 @@ def _header_problem(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Ref
             single[name] = value
     if not _HOST.fullmatch(single.get(b"host", b"").strip(b" \t")):
         return malformed("exactly one valid Host header is required")
+    if len(single.get(b"content-length", b"")) > _LENGTH_DIGITS_MAX:
+        return malformed("the Content-Length is absurd")
     if single.get(b"expect", b"100-continue").strip(b" \t").lower() != b"100-continue":
         return Refusal(417, "expectation_failed", "only 100-continue can be expected")
     coding = single.get(b"transfer-encoding")

@@ -35,7 +35,12 @@ def request_headers(raw: Sequence[tuple[bytes, bytes]], replace: Mapping[str, st
     if any(name == b"transfer-encoding" for name, _ in raw):
         dropped.add(b"content-length")
     kept = [(name, value) for name, value in _end_to_end(raw) if name not in dropped and b"_" not in name]
-    return kept + list(replaced.items())
+    return [_plain_length(header) for header in kept] + list(replaced.items())
+
+
+def _plain_length(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """A Content-Length without the zeros before it, which some would read as octal."""
+    return (header[0], b"%d" % int(header[1])) if header[0] == b"content-length" else header
 
 
 def response_headers(raw: Sequence[tuple[bytes, bytes]]) -> Headers:

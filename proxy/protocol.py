@@ -2,7 +2,7 @@
 
 What is used of uvicorn beyond its documentation, each held by a test: of `HttpToolsProtocol` the parser's callbacks,
 `send_400_response`, `on_response_complete`, `shutdown` and the attributes `app`, `cycle`, `pipeline`, `flow`, `url`,
-`headers`, `parser`; of `RequestResponseCycle` the attributes named in `_Call`; of `ServerState` its two sets.
+`headers`, `parser`; of `RequestResponseCycle` the attributes named in `Call`; of `ServerState` its two sets.
 
 Beyond the bound of connections a few spare ones are served, for probes and operators: their requests carry `spare` in
 the scope's state, and the app turns calls away. Where even those are taken, the one longest unserved makes room.
@@ -11,22 +11,19 @@ the scope's state, and the app turns calls away. Where even those are taken, the
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
-import struct
-import traceback
 from asyncio import TimerHandle
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from proxy.call import Call, refusal_headers
 from proxy.framing import (
     HEADER_BYTES_MAX,
     HEADERS_TOO_LARGE,
+    HTTP_VERSION,
     TARGET_BYTES_MAX,
     TARGET_TOO_LONG,
     Refusal,
@@ -35,13 +32,9 @@ from proxy.framing import (
 )
 from proxy.load import CONNECTIONS_SPARE, Load
 
-logger = logging.getLogger("agent_ledger.server")
-
 _UNREADABLE = malformed("this is not a well-formed HTTP/1.1 request")
 _TOO_SLOW = Refusal(408, "request_timeout", "the request took too long to arrive")
-_SHUTTING_DOWN = Refusal(503, "shutting_down", "the server is shutting down")
 _OVERLOADED = Refusal(503, "overloaded", "too many connections are open; try again in a moment")
-_INTERNAL = Refusal(500, "internal_error", "the server failed on this request")
 # Bytes that may arrive without a header or a piece of body coming of it (an endless header, chunk extension, trailer).
 _IDLE_BYTES_MAX = TARGET_BYTES_MAX + HEADER_BYTES_MAX
 _PIPELINED_MAX = 32
@@ -69,72 +62,6 @@ class _Refused(Exception):
     """Leaves a parser's callback; the parser gives up and uvicorn calls `send_400_response`."""
 
 
-class _Call:
-    """One run of the app: whatever it raises becomes a JSON error or, once the answer has begun, an abort.
-
-    To break an answer off, an app raises ConnectionAbortedError. Under uvicorn that must end in the connection closing
-    before the promised end (the Content-Length, or the last chunk); an HTTP/1.0 answer without a length promises none,
-    and is reset.
-    """
-
-    __slots__ = ("app", "cycle", "protocol")
-
-    cycle: RequestResponseCycle
-
-    def __init__(self, app: ASGIApp, protocol: Protocol) -> None:
-        self.app = app
-        self.protocol = protocol
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.protocol.running = self.cycle
-        if scope["http_version"] == "1.0":
-            send = _unchunked(self.cycle, send)
-        if self.protocol.stage == "body":
-            send = self.closing(send)
-        try:
-            await self.app(scope, receive, send)
-        except ConnectionAbortedError:
-            self.cut()
-        except asyncio.CancelledError:
-            await self.fail(_SHUTTING_DOWN, send)
-        except Exception as error:
-            # The frames, but not the message: an exception may quote a header or a body.
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("%s in the application\n%s", type(error).__name__, frames)
-            await self.fail(_INTERNAL, send)
-
-    def closing(self, send: Send) -> Send:
-        """Tells a client whose body is not all there when its answer begins that this connection ends with it."""
-
-        async def wrapped(message: Message) -> None:
-            if message["type"] != "http.response.start" or self.protocol.stage != "body":
-                await send(message)
-                return
-            await send({**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]})
-            self.cycle.keep_alive = True  # uvicorn would close at once, and reset an answer on its way: we linger
-
-        return wrapped
-
-    async def fail(self, refusal: Refusal, send: Send) -> None:
-        if self.cycle.response_complete or self.cycle.disconnected:
-            return
-        if self.cycle.response_started:
-            self.cut()
-            return
-        await send({"type": "http.response.start", "status": refusal.status, "headers": _headers(refusal)})
-        await send({"type": "http.response.body", "body": refusal.body()})
-
-    def cut(self) -> None:
-        self.cycle.disconnected = True  # uvicorn then neither writes nor complains
-        transport = self.protocol.transport
-        if self.cycle.scope["http_version"] == "1.0":
-            reset = struct.pack("ii", 1, 0)
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-            transport.abort()
-        else:
-            transport.close()
-
-
 class Protocol(HttpToolsProtocol):
     """Refuses by raising `_Refused` in the parser's callbacks, or by `refuse` outside them."""
 
@@ -151,6 +78,7 @@ class Protocol(HttpToolsProtocol):
         self.running: RequestResponseCycle | None = None  # with pipelined requests `cycle` is the last one read
         self.refusal = _UNREADABLE
         self.deaf = False
+        self.half_closed = False
         self.idle_bytes = 0
         self.header_bytes = 0
         self.body_bytes = 0
@@ -181,7 +109,19 @@ class Protocol(HttpToolsProtocol):
         if not self.deaf:
             self.idle_bytes += len(data)
             super().data_received(data)
+            if data.endswith(b"\n") and self.stage == "head" and self.url and self.parser.get_http_version() == "0.0":
+                self.refuse(HTTP_VERSION)  # a line without a version: HTTP/0.9, behind which nothing need come
             self._judge_progress()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to go on: a client may say that it sends no more, and still wait for the answers to what it sent."""
+        running = self.running
+        if running is None or running.response_complete or self.stage != "idle" or self.deaf:
+            return False
+        self.half_closed = True
+        self.cycle.keep_alive = False
+        running.message_event.set()
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -210,7 +150,7 @@ class Protocol(HttpToolsProtocol):
             self._raise(HEADERS_TOO_LARGE)
         # Trailers come here too, and X_Agent_Id is X-Agent-Id to whoever reads headers as CGI does: both are dropped.
         if self.stage == "head" and b"_" not in name:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # the parser leaves what white space follows a value
 
     def on_headers_complete(self) -> None:
         problem = head_problem(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
@@ -221,11 +161,13 @@ class Protocol(HttpToolsProtocol):
         self._expect_no_more()
         self.stage = "body"
         self.idle_bytes = self.body_bytes = 0
-        self.app = call = _Call(self.served, self)
+        self.app = call = Call(self.served, self)
         super().on_headers_complete()
         call.cycle = self.cycle
         if self.load.closing or self in self.spare:
             self.cycle.keep_alive = False
+        if self.cycle.scope["http_version"] == "1.0":
+            self.cycle.waiting_for_100_continue = False  # such a client may not know what that is
         if not self.pipeline:
             self.running = self.cycle
 
@@ -274,7 +216,7 @@ class Protocol(HttpToolsProtocol):
         raise _Refused
 
     def _answer(self, refusal: Refusal) -> None:
-        lines = [b"%b: %b\r\n" % header for header in _headers(refusal)]
+        lines = [b"%b: %b\r\n" % header for header in refusal_headers(refusal)]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body()]))
         self._linger()
 
@@ -331,28 +273,3 @@ class Protocol(HttpToolsProtocol):
             self.refuse(_TOO_SLOW)
         else:
             self.transport.close()
-
-
-def _headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
-    length = b"%d" % len(refusal.body())
-    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
-    if refusal.status == 405:  # a CONNECT or TRACE, on any path
-        headers.append((b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"))
-    return [*headers, (b"retry-after", b"1")] if refusal.status == 503 else headers
-
-
-def _unchunked(cycle: RequestResponseCycle, send: Send) -> Send:
-    """HTTP/1.0 knows no chunks, which uvicorn would send it: an answer without a length ends with the connection."""
-    framed = True
-
-    async def wrapped(message: Message) -> None:
-        nonlocal framed
-        if message["type"] == "http.response.start":
-            framed = any(name.lower() == b"content-length" for name, _ in message["headers"])
-            if not framed:
-                cycle.chunked_encoding = False
-        elif not framed:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await send(message)
-
-    return wrapped

@@ -73,7 +73,7 @@ async def receive_body(
     """
     if not reads_body(candidates) and meter != "mcp":
         return None
-    if incoming.header(b"content-encoding").lower() not in ("", "identity"):
+    if any(name == b"content-encoding" and value.lower() not in (b"", b"identity") for name, value in incoming.headers):
         message = "Agent Ledger: a compressed request body can't be priced; send it plain."
         raise Refused(415, "unsupported_encoding", message)
     too_large = Refused(413, "body_too_large", f"Agent Ledger: a body that is priced may have {BODY_MAX} bytes.")

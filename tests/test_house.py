@@ -21,6 +21,7 @@ FLOORS = [
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},
     {"proxy.server"},
     {"proxy.protocol"},
+    {"proxy.call"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
     {"proxy.load", "proxy.breaker", "proxy.lookups"},
     {"policy"},
