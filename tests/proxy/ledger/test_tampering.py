@@ -170,10 +170,10 @@ def edit(files: Files, random: Random) -> None:
 
 
 def insert(files: Files, random: Random) -> None:
-    """A line that follows the one before it in every respect; but none follows it."""
+    """A line that follows the one before it in every respect; but the next one doesn't. (Behind the head none would.)"""
     name = random.choice(journals(files))
     lines = lines_of(files, name)
-    at = random.randrange(len(lines))
+    at = random.randrange(len(lines) - 1)
     line = json.loads(lines[at])
     new = {**line, "type": "alert", "seq": line["seq"] + 1, "prev": hashlib.sha256(lines[at]).hexdigest(), "alerts": []}
     put(files, name, [*lines[: at + 1], json.dumps(new).encode() + b"\n", *lines[at + 1 :]])

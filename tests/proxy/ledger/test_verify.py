@@ -89,7 +89,7 @@ ALTERED: list[tuple[str, Callable[[Path], None], str]] = [
     ("the desk's text", lambda data: (data / "desk.json").write_text("{"), "desk.json can't be read"),
     ("an old cost", in_line(3, b'"cost":2', b'"cost":1'), "2026-11.jsonl, line 5, byte"),
     ("an old hash", in_line(3, b'"prev":"', b'"prev":"0'), "2026-11.jsonl, line 4, byte"),
-    ("what is carried over", in_line(0, b'"name":"A"', b'"name":"B"'), "2026-11.jsonl, line 1, byte 0: what it carries over"),
+    ("what is carried over", in_line(0, b'"name":"A"', b'"name":"B"'), "line 1, byte 0: what it carries over"),
     ("the last line's cost", in_line(-1, b'"reserved":5', b'"reserved":4', "2026-12"), "not the line that was"),
     ("the end", cut, "2026-12.jsonl was synced to byte"),
     ("a row's cost", in_index("UPDATE actions SET cost = cost + 1 WHERE cost = 3"), "the index holds"),
