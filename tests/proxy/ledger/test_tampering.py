@@ -170,7 +170,7 @@ def edit(files: Files, random: Random) -> None:
 
 
 def insert(files: Files, random: Random) -> None:
-    """A line that follows the one before it in every respect; but the next one doesn't. (Behind the head none would.)"""
+    """A line that follows the one before it in every respect; but none follows it. (Behind the head, none would.)"""
     name = random.choice(journals(files))
     lines = lines_of(files, name)
     at = random.randrange(len(lines) - 1)
