@@ -95,6 +95,7 @@ class Exchange:
                 try:
                     with self._sidecar.metrics.streaming():
                         await self._relay(answer, client, send)
+                    client.dismiss()
                 finally:
                     await answer.aclose()
         except NotSent as error:
@@ -318,6 +319,11 @@ class Attendance:
     def _end(self) -> None:
         self._bound.reschedule(0.0)
 
+    def dismiss(self) -> None:
+        """It has its whole answer: what it does now is no longer this call's."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -334,8 +340,7 @@ class Attendance:
 
     async def __aexit__(self, *raised: Any) -> None:
         self._load.standing.discard(self._end)
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self.dismiss()
         if self.gone:
             self._drains.open_to[self._upstream] -= 1
         await self._bound.__aexit__(*raised)
