@@ -57,18 +57,17 @@ class Audit:
                 continue
             if limit is not None and path > limit[0]:
                 return
-            if path != self.path:
-                self.path, self.offset = path, 0
-            size = path.stat().st_size
-            check(size >= self.offset, path.name, "lost what it held at byte", self.offset)
+            at, size = self.offset if path == self.path else 0, path.stat().st_size
+            check(size >= at, path.name, "lost what it held at byte", at)
+            end = limit[1] if limit is not None and path == limit[0] else size
             with path.open("rb") as file:
-                file.seek(self.offset)
+                file.seek(at)
                 for line in file:
-                    reached = self.offset + len(line)
-                    if not line.endswith(b"\n") or reached > (limit[1] if limit and limit[0] == path else size):
+                    if not line.endswith(b"\n") or at + len(line) > end:
                         break
-                    self._take(line, first=self.offset == 0)
-                    self.offset = reached
+                    self.path, self.offset = path, at  # a month without a whole line may yet be gone again
+                    self._take(line, first=at == 0)
+                    self.offset = at = at + len(line)
 
     def _take(self, line: bytes, *, first: bool) -> None:
         entry = json.loads(line)
