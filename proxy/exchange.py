@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from decimal import Decimal
 from time import monotonic
-from typing import Any
 
 from starlette.types import Receive, Send
 
 from policy.money import format_usd, usd
 from policy.pricing import dump_rates
 from policy.settlement import Conclusion, at_least, conclude, needs_usage
+from proxy.attendance import Attendance, Drains
 from proxy.denials import Refused
 from proxy.forward import ForwardError, NotSent, Uncertain, UpstreamAnswer
 from proxy.headers import request_headers, response_headers
 from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
-from proxy.load import Load
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
 from proxy.metering.base import FAILED, Metered, Usage, UsageReader
 from proxy.metering.formats import wire_format
@@ -34,20 +30,6 @@ from proxy.state import Sidecar
 log = logging.getLogger("agent_ledger")
 
 _ASKED = frozenset(("openai", "deepseek"))  # the others tell the usage of a stream unasked
-
-
-@dataclass(slots=True)
-class Drains:
-    """How far an upstream is read for its usage once the client has gone, and how many such reads of one there are."""
-
-    seconds_max: float = 30.0
-    bytes_max: int = 16 * 1024 * 1024
-    at_once_max: int = 64
-    open_to: Counter[str] = field(default_factory=Counter)  # by upstream: a slow one takes no other's
-
-    @property
-    def open(self) -> int:
-        return self.open_to.total()
 
 
 class Exchange:
@@ -287,63 +269,6 @@ class Exchange:
     def _succeeded(self, ended: bool, metered: Metered) -> bool:
         """Whether the upstream answered to its end, and as one that did what it was asked."""
         return ended and self._status is not None and self._status < 400 and FAILED.isdisjoint(metered.flags)
-
-
-class Attendance:
-    """Whether the client is still there. From the moment it leaves, the rest of its call is bounded in time.
-
-    Leaving the block raises TimeoutError where that bound cut it short.
-    """
-
-    def __init__(self, receive: Receive, drains: Drains, upstream: str, load: Load) -> None:
-        self.gone = False
-        self.drained = True  # whether the rest of the call is waited for: until its answer begins, and to be metered
-        self._receive = receive
-        self._drains = drains
-        self._upstream = upstream
-        self._load = load
-        self._bound = asyncio.timeout(None)
-        self._watcher: asyncio.Task[None] | None = None
-
-    def watch(self) -> None:
-        """Begin, once the request is whole: until then its body is what is received."""
-        if self._watcher is None:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch())
-
-    def stand(self) -> None:
-        """The call has no end of its own: it ends when the sidecar is to stop, as if its time were up."""
-        self._load.standing.add(self._end)
-        if self._load.closing:
-            self._end()
-
-    def _end(self) -> None:
-        self._bound.reschedule(0.0)
-
-    def dismiss(self) -> None:
-        """It has its whole answer: what it does now is no longer this call's."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        drains = self._drains
-        may = self.drained and drains.open_to[self._upstream] < drains.at_once_max
-        seconds = drains.seconds_max if may else 0.0
-        drains.open_to[self._upstream] += 1
-        self._bound.reschedule(asyncio.get_running_loop().time() + seconds)
-
-    async def __aenter__(self) -> Attendance:
-        await self._bound.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        self._load.standing.discard(self._end)
-        self.dismiss()
-        if self.gone:
-            self._drains.open_to[self._upstream] -= 1
-        await self._bound.__aexit__(*raised)
 
 
 def _header(answer: UpstreamAnswer, name: bytes) -> str:

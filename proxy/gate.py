@@ -17,8 +17,9 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from policy.model import Price
+from proxy.attendance import Drains
 from proxy.denials import Dialect, Refused, Reply, dialect_of, refused, reply
-from proxy.exchange import Drains, Exchange
+from proxy.exchange import Exchange
 from proxy.identify import Caller, identify
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format

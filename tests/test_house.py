@@ -23,6 +23,7 @@ FLOORS = [
     {"proxy.protocol"},
     {"proxy.call"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
+    {"proxy.attendance"},
     {"proxy.load", "proxy.breaker", "proxy.lookups"},
     {"policy"},
 ]

@@ -17,7 +17,7 @@ import pytest
 
 from policy.decide import Standing
 from proxy.app import App
-from proxy.exchange import Drains
+from proxy.attendance import Drains
 from proxy.ledger.port import Action, ActionFilter, Admission, Alert, Call, Denial, Ledger, Settlement
 from proxy.load import Load
 from tests.proxy.rawhttp import WAIT_S, Answer, Raw
