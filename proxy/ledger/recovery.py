@@ -114,10 +114,14 @@ def _set_aside(damage: Damage) -> str:
         number += 1
     with path.open("r+b") as file:
         file.seek(damage.offset)
-        with aside.open("xb") as kept:
-            shutil.copyfileobj(file, kept)
-            kept.flush()
-            os.fsync(kept.fileno())
+        try:
+            with aside.open("xb") as kept:
+                shutil.copyfileobj(file, kept)
+                kept.flush()
+                os.fsync(kept.fileno())
+        except OSError:
+            aside.unlink(missing_ok=True)  # or each start on a full disk would leave one more
+            raise
         file.truncate(damage.offset)
         os.fsync(file.fileno())
     sync_folder(path.parent)

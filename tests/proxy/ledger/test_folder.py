@@ -20,7 +20,7 @@ from proxy.ledger.store import Store
 from proxy.ledger.verify import verify
 from tests.contract.policies import policy
 from tests.contract.world import World, call, ms
-from tests.proxy.ledger.disk import Disk
+from tests.proxy.ledger.disk import Disk, Point, io_error
 
 
 def store_of(world: World) -> Store:
@@ -235,6 +235,32 @@ async def test_a_month_that_could_not_begin_is_no_checkpoint(
     await store._checkpointing
     await world.restart()
     assert await costs(world) == [1, 2, 3, 4]
+
+
+async def test_hazard_38_a_tail_that_finds_no_room_beside_the_journal_stays_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(world, "2026-10-20T00:00:00Z")
+    await world.stop()
+    path = world.data / "journal" / "2026-10.jsonl"
+    torn = path.read_bytes() + b'{"v":'
+    path.write_bytes(torn)
+
+    def full(point: Point) -> None:
+        if point[0] == "recovery._set_aside:write":
+            raise io_error(point)
+
+    with monkeypatch.context() as patch:
+        Disk(world.data, patch, full)
+        for _ in range(3):
+            with pytest.raises(LedgerError, match="No space left on device"):
+                await world.start()
+    assert path.read_bytes() == torn
+    assert not list(path.parent.glob("damaged-*"))
+    await world.start()
+    assert await costs(world) == [1, 2, 3, 4]
+    (aside,) = path.parent.glob("damaged-*")
+    assert aside.read_bytes() == b'{"v":'
 
 
 # -- syncs -------------------------------------------------------------------------------------------------------------
