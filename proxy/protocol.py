@@ -11,6 +11,7 @@ the scope's state, and the app turns calls away. Where even those are taken, the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio import TimerHandle
 from dataclasses import dataclass
 from typing import Literal, NoReturn
@@ -109,15 +110,15 @@ class Protocol(HttpToolsProtocol):
         if not self.deaf:
             self.idle_bytes += len(data)
             super().data_received(data)
-            if data.endswith(b"\n") and self.stage == "head" and self.url and self.parser.get_http_version() == "0.0":
-                self.refuse(HTTP_VERSION)  # a line without a version: HTTP/0.9, behind which nothing need come
-            self._judge_progress()
+            self._judge_progress(line_ended=data.endswith(b"\n"))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether to go on: a client may say that it sends no more, and still wait for the answers to what it sent."""
         running = self.running
-        if running is None or running.response_complete or self.stage != "idle" or self.deaf:
+        if running is None or running.response_complete or running.disconnected:
             return False
+        if self.stage != "idle" and not self.deaf:
+            return False  # it ends in the middle of a request
         self.half_closed = True
         self.cycle.keep_alive = False
         running.message_event.set()
@@ -232,7 +233,8 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._expect_no_more()
         self.flow.resume_reading()
-        self.transport.write_eof()
+        with contextlib.suppress(OSError):  # a reset that has not been told yet
+            self.transport.write_eof()
         self.deadline = self.loop.call_later(self.edges.linger_s, self.transport.close)
 
     def _disconnect_running(self) -> None:
@@ -241,10 +243,12 @@ class Protocol(HttpToolsProtocol):
             self.running.message_event.set()
 
     # -- waiting for the client ----------------------------------------------------------------------------------
-    def _judge_progress(self) -> None:
+    def _judge_progress(self, line_ended: bool) -> None:
         if self.deaf:
             return
-        if self.idle_bytes > _IDLE_BYTES_MAX:
+        if line_ended and self.stage == "head" and self.url and self.parser.get_http_version() == "0.0":
+            self.refuse(HTTP_VERSION)  # a line without a version: HTTP/0.9, behind which nothing need come
+        elif self.idle_bytes > _IDLE_BYTES_MAX:
             self.refuse(_UNREADABLE if self.stage == "body" else HEADERS_TOO_LARGE)
         elif self.stage != "idle" or self.unserved:
             self._expect_more()

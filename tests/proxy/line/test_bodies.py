@@ -126,10 +126,11 @@ async def test_a_priced_body_at_its_bound_passes(tmp_path: Path) -> None:
         assert line.upstream.seen[0].size == BODY_MAX
 
 
-async def test_hazard_31_a_compressed_body_that_is_priced_is_415(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stated", [b"gzip", b"identity, gzip", b"identity\r\nContent-Encoding: gzip"])
+async def test_hazard_31_a_compressed_body_that_is_priced_is_415(tmp_path: Path, stated: bytes) -> None:
     async with governed(tmp_path, POLICY, says(told())) as line:
         raw = gzip.compress(json.dumps(CHAT).encode())
-        got = await line.post(PATH, raw, *AS_WORKER, b"Content-Encoding: gzip")
+        got = await line.post(PATH, raw, *AS_WORKER, b"Content-Encoding: " + stated)
         assert (got.status, got.json()["error"]["code"]) == (415, "unsupported_encoding")
         assert got.header("x-should-retry") == "false"
     assert line.upstream.lines == []
