@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,14 +18,16 @@ _FILES: Final = 192  # of the ledger, its index's readers, and idle connections 
 
 @dataclass(slots=True)
 class Load:
-    """``buffered`` and its bound are bytes; ``shed`` counts connections closed unserved. ``standing`` are the ends of
-    streams that have none of their own. Once ``closing``, no new call is taken.
+    """``buffered`` and its bound are bytes. ``shed`` counts connections closed unserved, ``refused``, by code, what never
+    reached the app. ``standing`` are the ends of streams that have none of their own. Once ``closing``, no new call is
+    taken.
     """
 
     connections_max: int = CONNECTIONS_MAX
     buffered_max: int = BUFFERED_MAX
     connections: int = 0
     shed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     buffered: int = 0
     closing: bool = False
     standing: set[Callable[[], None]] = field(default_factory=set)

@@ -106,7 +106,7 @@ class _Scrape(Collector):
         rejected = CounterMetricFamily(
             "rejected_requests", "Requests refused before they were decided on.", labels=["code"]
         )
-        for code, count in metrics.rejected.items():
+        for code, count in (metrics.rejected + self._sidecar.load.refused).items():
             rejected.add_metric([code], count)
         yield rejected
         yield CounterMetricFamily("spend_usd", "USD charged.", metrics.spend_nano / NANO)

@@ -217,6 +217,7 @@ class Protocol(HttpToolsProtocol):
         raise _Refused
 
     def _answer(self, refusal: Refusal) -> None:
+        self.load.refused[refusal.code] += 1
         lines = [b"%b: %b\r\n" % header for header in refusal_headers(refusal)]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body()]))
         self._linger()

@@ -61,6 +61,8 @@ class Server:
     async def start(self) -> int:
         """Listen; the port. Raises OSError when the address can't be had."""
         self._config.load()
+        # A line for each malformed request would let anyone fill the disk: they are counted, in Load.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         try:

@@ -66,9 +66,11 @@ def test_denials_and_requests_refused_for_their_form_are_told_apart(sidecar):
     metrics = Metrics()
     for code in ("agent_paused", "agent_paused", "body_too_large"):
         metrics.refused(code)
+    sidecar.load.refused["malformed_request"] += 1
     found = samples(metrics, sidecar)
     assert found["agent_ledger_denials_total", "agent_paused"] == 2
     assert found["agent_ledger_rejected_requests_total", "body_too_large"] == 1
+    assert found["agent_ledger_rejected_requests_total", "malformed_request"] == 1
     assert ("agent_ledger_denials_total", "body_too_large") not in found
 
 

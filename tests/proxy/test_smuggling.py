@@ -46,7 +46,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with Process(policy, folder / "data") as sidecar:
         yield Place(sidecar, upstream)
         assert sidecar.get("/api/reservations") == []
-        assert "ERROR" not in sidecar.log.read_text()
+        log = sidecar.log.read_text()
+        assert "ERROR" not in log
+        assert log.count("\n") < 20
+        assert 'agent_ledger_rejected_requests_total{code="malformed_request"}' in sidecar.api.get("/metrics").text
     upstream.close()
 
 

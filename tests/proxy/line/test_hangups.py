@@ -84,6 +84,35 @@ async def test_gone_in_mid_stream_the_upstream_is_drained_for_its_usage(tmp_path
 
 
 @pytest.mark.parametrize("first", [[], [SSE, chunk(WORD)]], ids=["before", "amid"])
+async def test_a_client_that_only_sends_no_more_gets_its_answer_within_the_same_bounds(
+    tmp_path: Path, first: list[bytes]
+) -> None:
+    upstream = Held(first, [*([] if first else [SSE, chunk(WORD)]), chunk(WORD), chunk(LAST), chunk(DONE), END])
+    async with governed(tmp_path, PATIENT, upstream) as line, line.connect() as raw:
+        await raw.send(post(PATH, STREAM))
+        await upstream.asked.wait()
+        raw.writer.write_eof()
+        await line.hung_up()
+        upstream.go.set()
+        answer = await raw.answer()
+        assert (answer.complete, answer.header("connection")) == (True, "close" if not first else None)
+        assert answer.body == WORD + WORD + LAST + DONE
+        assert how(await line.ended()) == ("settled", CHARGE, False, "success")
+        assert await raw.closed()
+
+
+async def test_a_client_that_only_sends_no_more_sees_an_answer_cut_at_the_bound_as_cut(tmp_path: Path) -> None:
+    upstream = Held([SSE, chunk(WORD)], [])
+    async with governed(tmp_path, PATIENT, upstream) as line, line.connect() as raw:
+        line.drains.seconds_max = 0.05
+        await raw.send(post(PATH, STREAM))
+        await raw.reader.readuntil(b"hi")
+        raw.writer.write_eof()
+        assert not (await raw.reader.read()).endswith(END)
+        assert how(await line.ended())[2:] == (True, "failure")
+
+
+@pytest.mark.parametrize("first", [[], [SSE, chunk(WORD)]], ids=["before", "amid"])
 async def test_gone_and_the_upstream_silent_it_is_waited_for_within_bounds(tmp_path: Path, first: list[bytes]) -> None:
     upstream = Held(first, [])
     async with governed(tmp_path, PATIENT, upstream) as line:
