@@ -103,9 +103,9 @@ class Book:
             elif self.once.get(key, at + 1) <= at:
                 del self.once[key]
 
-    def raised(self, key: str) -> bool:
-        """Whether an alert under that key was raised in its period."""
-        return key in self.once
+    def raised(self, key: str, at: int) -> bool:
+        """Whether an alert under that key was raised in its period, and that still runs."""
+        return self.once.get(key, at) > at
 
     # -- money -------------------------------------------------------------------------------------------------------
     def _authorize(self, entry: Entry) -> None:

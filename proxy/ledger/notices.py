@@ -38,7 +38,7 @@ def of_decision(
         pause = Pause(agent.id, reason, standing.span.start_ms, standing.budget.amount)
         return (notice(at, agent.id, "budget_exceeded", message),), pause
     once = _exceeded_key(standing, "enforce")
-    if book.raised(once):
+    if book.raised(once, at):
         return (), None
     message = _exceeded(standing, estimate, "denied")
     return (notice(at, agent.id, "budget_exceeded", message, once, standing.span.end_ms),), None
@@ -53,7 +53,7 @@ def _shadow(
             continue
         standing = _find(standings, verdict)
         once = _exceeded_key(standing, "shadow")
-        if not book.raised(once):
+        if not book.raised(once, at):
             message = _exceeded(standing, estimate, "let pass (shadow)")
             raised.append(notice(at, agent.id, "budget_exceeded", message, once, standing.span.end_ms))
     return tuple(raised)
@@ -69,12 +69,12 @@ def of_ending(
             raised += _thresholds(book, rules, agent, hold, action.cost, at)
     if action.reserved is not None and action.cost > action.reserved:
         once = f"overrun|{agent.id}|{action.target}"
-        if not book.raised(once):
+        if not book.raised(once, at):
             message = overrun_message(agent.id, action.target, action.reserved, action.cost)
             raised.append(notice(at, agent.id, "overrun", message, once, at // _DAY_MS * _DAY_MS + _DAY_MS))
     if action.outcome == "failure":
         once = f"action_failed|{agent.id}|{action.target}"
-        if not book.raised(once):
+        if not book.raised(once, at):
             message = failed_message(agent.id, action.target, action.upstream_status)
             raised.append(notice(at, agent.id, "action_failed", message, once, at // HOUR_MS * HOUR_MS + HOUR_MS))
     return tuple(raised)
@@ -89,7 +89,7 @@ def _thresholds(book: Book, rules: Rulebook, agent: Agent, hold: Hold, charge: i
     raised = []
     for percent in reached(spent, amount, rules.policy.thresholds):
         once = threshold_key(name, group, start_ms, percent)
-        budget = None if book.raised(once) else rules.named(name, agent)
+        budget = None if book.raised(once, at) else rules.named(name, agent)
         if budget is not None:
             message = threshold_message(percent, budget, group, Span(start_ms, end_ms), spent)
             # A charge may still come after the period's end: the key outlives it by a day.

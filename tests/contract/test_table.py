@@ -299,6 +299,15 @@ ALERTS = [
         void x → 0.00
         alerts → action_failed
     """),
+    Case("an hour, and a day, are over when they are, though nothing was recorded since", """
+        authorize a 1.00 as x → ok 99.00
+        authorize a 1.00 as y → ok 98.00
+        settle x 2.00 failure → 2.00
+        alerts → overrun action_failed
+        forward 1d
+        settle y 2.00 failure → 2.00
+        alerts → overrun action_failed
+    """),
 ]  # fmt: skip
 
 PERIODS = [
