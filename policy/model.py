@@ -88,8 +88,8 @@ class Upstream:
     """A host that calls are forwarded to. ``url`` has no trailing slash; ``builtin:demo`` is the stand-in.
 
     ``meter`` is the wire format of the answers (None: told by the request's path), ``catalog`` the genai-prices
-    provider whose list prices its models (None: the meter's own). ``max_in_flight`` counts calls; ``circuit_breaker`` is
-    whether none is sent for a while after several in a row got no answer.
+    provider whose list prices its models (None: the meter's own). ``max_in_flight`` counts calls;
+    ``circuit_breaker`` is whether none is sent for a while after several in a row got no answer.
     """
 
     name: str

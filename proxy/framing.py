@@ -35,8 +35,9 @@ _SINGLE = frozenset(
 )
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
-# Separators are also %2F and %5C, and a segment ends at `;`, %3B, %20, %23 or %3F too: some upstreams read it so (once
-# decoded, again as a path, or as a file's name), and would climb. Some read an overlong form as what it is too long for.
+# Separators are also %2F and %5C, and a segment ends at `;`, %3B, %20, %23 or %3F too: some upstreams read it so
+# (once decoded, again as a path, or as a file's name), and would climb. Some read an overlong form as what it is too
+# long for.
 _PATH_PROBLEM = re.compile(
     rb"""
     (?P<start>^(?!/))
