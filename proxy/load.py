@@ -19,8 +19,8 @@ _FILES: Final = 192  # of the ledger, its index's readers, and idle connections 
 @dataclass(slots=True)
 class Load:
     """``buffered`` and its bound are bytes. ``shed`` counts connections that were closed unserved; ``refused``, by
-    code, what never reached the app. ``standing`` are the ends of streams that have none of their own. Once ``closing``, no
-    new call is taken.
+    code, what never reached the app. ``standing`` are the ends of streams that have none of their own. Once
+    ``closing``, no new call is taken.
     """
 
     connections_max: int = CONNECTIONS_MAX
