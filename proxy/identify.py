@@ -105,13 +105,13 @@ def _without_session(cookies: bytes) -> bytes:
 
 
 def _split_query(query: bytes) -> tuple[set[str], bytes]:
-    if b"key=" not in query:
+    if _PREFIX not in unquote_to_bytes(query):
         return set(), query
     keys: set[str] = set()
     rest: list[bytes] = []
     for part in query.split(b"&"):
-        value = unquote_to_bytes(part[4:]) if part.startswith(b"key=") else b""
-        if value.startswith(_PREFIX):
+        name, _, value = unquote_to_bytes(part).partition(b"=")
+        if name == b"key" and value.startswith(_PREFIX):
             keys.add(value.decode("latin-1"))
         else:
             rest.append(part)

@@ -53,7 +53,7 @@ def test_our_key_is_taken_from_any_slot_and_stripped(slot):
     assert caller.headers == [(b"accept", b"*/*")]
 
 
-@pytest.mark.parametrize("query", [b"key=" + KEY.encode(), b"key=alk%5Fsecret_of_keyed"])
+@pytest.mark.parametrize("query", [b"key=" + KEY.encode(), b"key=alk%5Fsecret_of_keyed", b"k%65y=" + KEY.encode()])
 def test_our_key_is_taken_from_the_query_and_stripped(query):
     caller = who(query=b"alt=sse&" + query + b"&x=%2F")
     assert caller.agent.id == "keyed"
