@@ -121,7 +121,10 @@ class Server:
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
             failing = False
-            await loop.connect_accepted_socket(self._protocol, client)
+            try:
+                await loop.connect_accepted_socket(self._protocol, client)
+            except OSError:  # it has gone already: no reason to stop accepting others
+                client.close()
 
     def _protocol(self) -> Protocol:
         return Protocol(self._config, self._state, self._edges, self._load, self._spare)

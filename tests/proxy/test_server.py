@@ -661,6 +661,25 @@ async def test_a_process_out_of_files_waits_says_so_once_and_goes_on(
     ]
 
 
+async def test_a_client_that_is_gone_when_it_is_accepted_stops_no_other(
+    echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect, failures = loop.connect_accepted_socket, iter(range(2))
+
+    async def gone(protocol: Any, client: socket.socket) -> Any:
+        if next(failures, None) is not None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return await connect(protocol, client)
+
+    monkeypatch.setattr(loop, "connect_accepted_socket", gone)
+    async with serving(echo) as port:
+        for _ in range(2):
+            async with Raw.connect(port) as raw:
+                assert await raw.reader.read() == b""
+        assert (await ask(port, GET + b"\r\n")).status == 200
+
+
 async def test_a_taken_port_is_an_error_of_the_system(port: int, echo: Echo) -> None:
     with pytest.raises(OSError):
         await Server(echo, port=port).start()
