@@ -81,6 +81,8 @@ async def test_beside_a_ledger_at_work_it_holds_all_that_was_acknowledged_before
 
     load = asyncio.create_task(work())
     for number in range(2):
+        while len(acknowledged) < 30 * (number + 1):  # months begin meanwhile, beside the copying too
+            await asyncio.sleep(0.001)
         known = list(acknowledged)
         report = await asyncio.to_thread(backup, world.data, tmp_path / "copy.tar.gz")
         assert report.lines <= world.ledger.health().sequence
@@ -92,7 +94,6 @@ async def test_beside_a_ledger_at_work_it_holds_all_that_was_acknowledged_before
         assert verify(tmp_path / str(number)).problems == ()
     working = False
     await load
-    assert len(acknowledged) > 50
 
 
 async def test_a_line_cut_short_is_left_out(world: World, tmp_path: Path) -> None:
