@@ -1,4 +1,4 @@
-"""Every engine passes this suite: to add one, add its way to open to ENGINES."""
+"""Every engine passes this suite: to add one, add it to ENGINES."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from typing import Any
 import pytest
 
 from policy.model import Policy
-from proxy.ledger.embedded import open_embedded
-from tests.contract.world import Open, World
-
-ENGINES: dict[str, Open] = {"embedded": open_embedded}
+from tests.contract.engines import ENGINES, Engine
+from tests.contract.world import World
 
 Worlds = Callable[[Mapping[str, Policy]], Any]
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Open:
+def engine(request: pytest.FixtureRequest) -> Engine:
     return ENGINES[request.param]
 
 
 @pytest.fixture
-def world(engine: Open, tmp_path: Path) -> Worlds:
+def world(engine: Engine, tmp_path: Path) -> Worlds:
     """`async with world(policies) as w`: a fresh ledger under the first of the policies."""
 
     @asynccontextmanager
