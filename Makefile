@@ -22,7 +22,7 @@ demo: $(VENV)/.run
 	$(BIN)/agent-ledger demo
 
 test: $(VENV)/.test lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench.ledger
