@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
@@ -23,9 +23,23 @@ HOUR, DAY = 3_600_000, 86_400_000
 
 ZONES = [ZoneInfo(name) for name in ("UTC", "America/New_York", "Pacific/Apia", "Asia/Kathmandu")]
 
+T = TypeVar("T")
+
+
+def often(*weighted: tuple[int, st.SearchStrategy[T]]) -> st.SearchStrategy[T]:
+    """One of them, each so many times as often as its number says (`|` takes the same one twice for one)."""
+    chosen = [strategy for times, strategy in weighted for _ in range(times)]
+    return st.integers(0, len(chosen) - 1).flatmap(chosen.__getitem__)
+
+
+def one_of_the(fields: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """A new value for one of them."""
+    return st.sampled_from(sorted(fields)).flatmap(lambda name: st.fixed_dictionaries({name: fields[name]}))
+
+
 few = st.integers(0, 7)
 agent_ids = st.sampled_from("aaaaaabbbc")
-money = st.integers(1, 120) | st.integers(1, 40) | st.integers(1, 40) | st.sampled_from([0, 1, 150, HUGE])
+money = often((5, st.integers(1, 40)), (3, st.integers(1, 120)), (2, st.sampled_from([0, 1, 150, HUGE])))
 amounts = st.sampled_from([100, 150, 250, 400, 1000, 10**6, 60, 1, 0])
 modes = st.sampled_from(["enforce", "enforce", "enforce", "shadow"])
 keys = st.none() | st.tuples(st.sampled_from("kl"), st.sampled_from(["digest", "digest", "another"]))
@@ -110,9 +124,8 @@ class Restart(NamedTuple):
     lost: set[int]
 
 
-calls = st.builds(
-    What, agent_ids, money | money | money | money | st.none(), st.sampled_from(UPSTREAMS), st.sampled_from(PRICES)
-)
+estimates = often((15, money), (1, st.none()))
+calls = st.builds(What, agent_ids, estimates, st.sampled_from(UPSTREAMS), st.sampled_from(PRICES))
 outcomes = st.sampled_from(["success", "success", "failure"])
 endings = st.builds(Ending, few, st.sampled_from(list(CHARGES)), outcomes, st.booleans())
 records = st.builds(Record, calls, outcomes, keys)
@@ -124,22 +137,21 @@ adjustments = st.builds(
     st.none() | st.sampled_from([-1, 0, 60_000, DAY, 40 * DAY, 60 * 365 * DAY]),
     keys,
 )
-times = st.one_of(
-    st.builds(
-        Time, st.just("forward"), st.sampled_from([1, 999, 59_999, 60_000, 3_600_000, DAY - 3_600_000]), st.just(0)
-    ),
-    st.builds(Time, st.just("forward"), st.sampled_from([DAY, 7 * DAY, 31 * DAY, 366 * DAY]), st.just(0)),
-    st.builds(Time, st.just("edge"), st.integers(0, 1), few),
-    st.builds(Time, st.just("edge"), st.integers(0, 1), few),
-    st.builds(Time, st.just("back"), st.sampled_from([1, HOUR, DAY, 31 * DAY]), st.just(0)),
+steps = st.sampled_from([1, 999, 59_999, 60_000, HOUR, DAY - HOUR])
+leaps = st.sampled_from([DAY, 7 * DAY, 31 * DAY, 366 * DAY])
+passing = often(
+    (2, st.builds(Time, st.just("forward"), steps, st.just(0))),
+    (2, st.builds(Time, st.just("forward"), leaps, st.just(0))),
+    (3, st.builds(Time, st.just("edge"), st.integers(0, 1), few)),
+    (1, st.builds(Time, st.just("back"), st.sampled_from([1, HOUR, DAY, 31 * DAY]), st.just(0))),
+    (3, st.builds(Restart, st.booleans(), st.sets(st.integers(0, 1)))),
 )
-restarts = st.builds(Restart, st.booleans(), st.sets(st.integers(0, 1)))
 profile: Mapping[str, st.SearchStrategy[Any]] = {
     "name": st.sampled_from(["N", "M"]),
     "role": st.sampled_from(ROLES),
     "owner_id": st.sampled_from(OWNERS),
     "monthly_budget": st.sampled_from([10**6, 1000, 400, 10**6, 400, 150, 60, 0]),
-    "per_action_limit": st.sampled_from([None, None, None, 100, 50, 0]),
+    "per_action_limit": st.sampled_from([None, None, None, None, None, None, 100, 0]),
     "auto_resume": st.booleans(),
 }
 changed: Mapping[str, st.SearchStrategy[Any]] = {
@@ -147,32 +159,33 @@ changed: Mapping[str, st.SearchStrategy[Any]] = {
     "status": st.sampled_from(["active", "paused"]),
     "archived": st.booleans(),
 }
-one_field = st.sampled_from([*changed, "monthly_budget", "auto_resume"]).flatmap(
-    lambda name: st.fixed_dictionaries({name: changed[name]})
-)
-fields = st.just({"status": "active"}) | one_field | one_field | one_field | st.fixed_dictionaries({}, optional=changed)
+one_field = one_of_the(changed)
+fields = often((2, st.just({"status": "active"})), (5, one_field), (1, st.fixed_dictionaries({}, optional=changed)))
 changes = st.builds(Change, agent_ids, fields)
 ends = st.sampled_from([None, None, 0, HOUR, DAY])
 key_changes = st.builds(NewKey, agent_ids, ends, ends) | st.builds(Revoked, agent_ids, st.integers(0, 2))
-several = st.lists(calls | calls | endings | endings | records | adjustments | changes, min_size=2, max_size=4)
-agents = st.builds(Agent, id=agent_ids, created_at=st.just(0), **profile)
+agents = st.builds(Agent, id=st.sampled_from("cccab"), created_at=st.just(0), **profile)
+operations = often((5, changes), (1, agents), (2, key_changes))
+reports = often((2, records), (1, adjustments))
+several = st.lists(often((3, calls), (3, endings), (3, reports), (1, changes)), min_size=2, max_size=4)
 
 
 # -- policies ----------------------------------------------------------------------------------------------------------
 def _some(values: Sequence[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     """Any of them most of the time, which an empty tuple means."""
-    return st.just(()) | st.just(()) | st.sampled_from([(value,) for value in values]) | st.just(tuple(values))
+    one = st.sampled_from([(value,) for value in values])
+    return often((6, st.just(())), (1, one), (1, st.just(tuple(values))))
 
 
-scopes = st.builds(
-    Scope,
-    agents=_some(AGENTS[:2]),
-    owner_ids=_some(OWNERS),
-    roles=_some(ROLES),
-    upstreams=_some(UPSTREAMS),
-    prices=_some(("p", "q")),
-    each=st.sampled_from([None, None, "agent", "owner_id", "role", "upstream", "price"]),
-)
+scope: Mapping[str, st.SearchStrategy[Any]] = {
+    "agents": _some(AGENTS[:2]),
+    "owner_ids": _some(OWNERS),
+    "roles": _some(ROLES),
+    "upstreams": _some(UPSTREAMS),
+    "prices": _some(("p", "q")),
+    "each": st.sampled_from([None, None, "agent", "owner_id", "role", "upstream", "price"]),
+}
+scopes = st.builds(Scope, **scope)
 names, periods, zones = st.sampled_from(["b0", "b1", "b2"]), st.sampled_from(PERIODS), st.sampled_from(ZONES)
 budgets = st.builds(Budget, names, amounts, periods, zones, scopes, modes)
 # A limit's name goes with its period: what another period under the same name counts is nowhere said.
@@ -180,13 +193,13 @@ limits = st.one_of(
     st.builds(Limit, st.just("flying"), concurrent=st.integers(1, 2), scope=scopes, mode=modes),
     st.sampled_from(["minute", "hour", "day"]).flatmap(
         lambda period: st.builds(
-            Limit, st.just(period), requests=st.integers(1, 4), period=st.just(period), scope=scopes, mode=modes
+            Limit, st.just(period), requests=st.integers(1, 3), period=st.just(period), scope=scopes, mode=modes
         )
     ),
 )
 managed = st.sets(st.sampled_from(list(profile)), max_size=4).map(frozenset)
 specs = st.builds(AgentSpec, id=agent_ids, managed=managed, **profile)
-thresholds = st.sampled_from([(), (50,), (50, 80, 100)])
+thresholds = st.sampled_from([(5, 50, 100), (50,), (1, 80), ()])
 
 
 def _by_name(parts: Sequence[Any]) -> tuple[Any, ...]:
@@ -201,32 +214,28 @@ policies = st.builds(
     durability=st.sampled_from(["normal", "normal", "normal", "strict"]),
     agents=st.tuples(specs, specs).map(lambda two: {"a": replace(two[0], id="a"), "b": replace(two[1], id="b")}),
     budgets=st.lists(budgets, min_size=1, max_size=3).map(_by_name),
-    limits=st.lists(limits, max_size=2).map(_by_name) | limits.map(lambda one: (one,)),
+    limits=st.lists(limits, max_size=2).map(_by_name),
     thresholds=thresholds,
 )
 
 
 class Edit(NamedTuple):
-    """A change to the policy file: ``what`` of it, the place among those there are, and the new value."""
+    """A change to the policy file: ``what`` of it, the place among those there are, and the new value or fields."""
 
     what: str
     place: int
     value: Any
 
 
-edits = st.one_of(
-    st.builds(Edit, st.just("amount"), few, amounts),
-    st.builds(Edit, st.just("amount"), few, amounts),
-    st.builds(Edit, st.just("period"), few, periods),
-    st.builds(Edit, st.just("mode"), few, modes),
-    st.builds(Edit, st.just("budget gone"), few, st.none()),
-    st.builds(Edit, st.just("put"), few, budgets | limits | specs),
-    st.builds(Edit, st.just("gone"), few, limits | specs),
-    st.builds(Edit, st.just("zone"), few, zones),
-    st.builds(Edit, st.just("thresholds"), few, thresholds),
-    st.builds(Edit, st.just("policy's mode"), few, modes),
-    st.builds(Edit, st.just("as it was"), few, st.none()),
-    st.builds(Edit, st.just("as it was"), few, st.none()),
+edits = often(
+    (3, st.builds(Edit, st.just("budget"), few, one_of_the({"amount": amounts, "period": periods, "mode": modes}))),
+    (2, st.builds(Edit, st.just("scope"), few, one_of_the(scope))),
+    (4, st.builds(Edit, st.sampled_from(["budget gone", "budget gone", "agent gone", "limit gone"]), few, st.none())),
+    (3, st.builds(Edit, st.just("put"), few, budgets | limits | specs)),
+    (1, st.builds(Edit, st.just("zone"), few, zones)),
+    (1, st.builds(Edit, st.just("thresholds"), few, thresholds)),
+    (1, st.builds(Edit, st.just("policy's mode"), few, modes)),
+    (2, st.builds(Edit, st.just("as it was"), few, st.none())),
 )
 
 
@@ -242,19 +251,21 @@ def edited(policy: Policy, edit: Edit, earlier: Sequence[Policy]) -> Policy:
     if what == "policy's mode":
         return replace(policy, mode=value)
     if isinstance(value, AgentSpec):
-        filed = {spec.id: spec for spec in policy.agents.values() if spec.id != value.id}
-        return replace(policy, agents={**filed, value.id: value} if what == "put" else filed)
+        return replace(policy, agents={**policy.agents, value.id: value})
     if isinstance(value, Limit):
-        kept = [limit for limit in policy.limits if limit.name != value.name]
-        return replace(policy, limits=(*kept, value) if what == "put" else tuple(kept))
-    parts = list(policy.budgets)
-    if what == "put":
-        parts = [budget for budget in parts if budget.name != value.name]
-        parts.insert(place % (len(parts) + 1), value)
-    elif parts:
-        budget = parts.pop(place % len(parts))
-        if what != "budget gone":
-            parts.append(replace(budget, **{what: value}))
+        return replace(policy, limits=_by_name((*policy.limits, value)))
+    if isinstance(value, Budget):
+        return replace(policy, budgets=_by_name((*policy.budgets, value)))
+    parts: list[Any] = list({"agent gone": policy.agents, "limit gone": policy.limits}.get(what, policy.budgets))
+    part = parts.pop(place % len(parts)) if parts else None
+    if what == "agent gone":
+        return replace(policy, agents={name: policy.agents[name] for name in parts})
+    if what == "limit gone":
+        return replace(policy, limits=tuple(parts))
+    if part is not None and what == "budget":
+        parts.append(replace(part, **value))
+    elif part is not None and what == "scope":
+        parts.append(replace(part, scope=replace(part.scope, **value)))
     return replace(policy, budgets=tuple(parts))
 
 

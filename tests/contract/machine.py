@@ -122,16 +122,19 @@ class Machine(RuleBasedStateMachine):
         self.step(*ops)
 
     # -- operators -----------------------------------------------------------------------------------------------------
-    @rule(what=some.changes | some.changes | some.agents | some.key_changes)
+    @rule(what=some.operations)
     def change(self, what: Any) -> None:
         self.step(self.meant(what))
 
-    @rule(edits=st.lists(some.edits, max_size=3))
-    def reload(self, edits: list[some.Edit]) -> None:
+    @rule(edits=st.lists(some.edits, max_size=3), rolled_back=st.booleans())
+    def reload(self, edits: list[some.Edit], rolled_back: bool) -> None:
         self.step(self.reloading(edits))
+        if rolled_back:
+            self.agrees()
+            self.step(self.reloading([some.Edit("as it was", 1, None)]))
 
     # -- time and crashes ----------------------------------------------------------------------------------------------
-    @rule(what=some.times | some.times | some.restarts)
+    @rule(what=some.passing)
     def pass_or_restart(self, what: some.Time | some.Restart) -> None:
         match what:
             case some.Restart(killed, lost):
