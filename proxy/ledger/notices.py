@@ -106,4 +106,5 @@ def _exceeded(standing: Standing, estimate: int, outcome: str) -> str:
 
 
 def _exceeded_key(standing: Standing, mode: str) -> str:
-    return f"budget_exceeded|{mode}|{standing.budget.name}|{standing.group}|{standing.span.start_ms}"
+    budget = standing.budget
+    return f"budget_exceeded|{mode}|{budget.name}|{standing.group}|{budget.period}|{standing.span.start_ms}"

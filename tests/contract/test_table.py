@@ -299,6 +299,17 @@ ALERTS = [
         void x → 0.00
         alerts → action_failed
     """),
+    Case("a budget whose period changed is told of in its new one, though that began as the old", """
+        clock 2026-11-01T12:00:00Z
+        authorize a 11.00 → budget_exceeded some
+        alerts → budget_exceeded
+        use month
+        authorize a 11.00 → budget_exceeded some
+        alerts → budget_exceeded
+        restart
+        authorize a 11.00 → budget_exceeded some
+        alerts →
+    """, {"first": policy(budget("some", "10")), "month": policy(budget("some", "10", "month"))}),
     Case("an hour, and a day, are over when they are, though nothing was recorded since", """
         authorize a 1.00 as x → ok 99.00
         authorize a 1.00 as y → ok 98.00
