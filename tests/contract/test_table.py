@@ -310,6 +310,32 @@ ALERTS = [
         authorize a 11.00 → budget_exceeded some
         alerts →
     """, {"first": policy(budget("some", "10")), "month": policy(budget("some", "10", "month"))}),
+    Case("a charge after its period's end tells no threshold again", """
+        clock 2026-11-10T23:59:00Z
+        authorize a 1.00 as x → ok 9.00
+        record a 5.00 → ok 5.00
+        alerts → budget_threshold
+        forward 2m
+        authorize a 1.00 as y → ok 9.00
+        settle x 1.00 → 1.00
+        alerts →
+    """, {"first": thresholds(budget("day", "10"))}),
+    Case("an overrun is told of once a day, by agent and target", """
+        authorize a 1.00 as x → ok 99.00
+        settle x 2.00 → 2.00
+        alerts → overrun
+        forward 11h
+        authorize a 1.00 as x → ok 97.00
+        settle x 2.00 → 2.00
+        alerts →
+        authorize a 1.00 as x target other:x → ok 95.00
+        settle x 2.00 → 2.00
+        alerts → overrun
+        forward 1h
+        authorize a 1.00 as x → ok 93.00
+        settle x 2.00 → 2.00
+        alerts → overrun
+    """),
     Case("an hour, and a day, are over when they are, though nothing was recorded since", """
         authorize a 1.00 as x → ok 99.00
         authorize a 1.00 as y → ok 98.00
