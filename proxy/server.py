@@ -57,6 +57,7 @@ class Server:
         self._connections = cast("set[Protocol]", self._state.connections)
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
+        self._connecting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Listen; the port. Raises OSError when the address can't be had."""
@@ -121,10 +122,15 @@ class Server:
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
             failing = False
-            try:
-                await loop.connect_accepted_socket(self._protocol, client)
-            except OSError:  # it has gone already: no reason to stop accepting others
-                client.close()
+            # Beside it: one that waited its turn of the loop for each would take few a second from a busy sidecar.
+            self._connecting.add(connecting := loop.create_task(self._connect(client)))
+            connecting.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, client: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)
+        except OSError:  # it has gone already
+            client.close()
 
     def _protocol(self) -> Protocol:
         return Protocol(self._config, self._state, self._edges, self._load, self._spare)
