@@ -37,7 +37,7 @@ ROWS = {
     ("POST", "/api/explain"): (403, 403, 200),
     ("GET", "/openapi.json"): (200, 200, 200),
 }
-OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
+OPEN = (("GET", "/healthz"), ("GET", "/readyz"))
 METRICS = ("GET", "/metrics")
 LISTS = {("GET", "/api/actions"), ("GET", "/api/alerts")}
 
