@@ -128,6 +128,8 @@ class Server:
 
     async def _connect(self, client: socket.socket) -> None:
         try:
+            # asyncio does so only for listeners of its own: each answer in two writes would wait 40 ms for an ACK.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)
         except OSError:  # it has gone already
             client.close()

@@ -680,6 +680,23 @@ async def test_a_client_that_is_gone_when_it_is_accepted_stops_no_other(
         assert (await ask(port, GET + b"\r\n")).status == 200
 
 
+async def test_no_part_of_an_answer_waits_for_the_clients_ack_of_what_went_before(
+    echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect, accepted = loop.connect_accepted_socket, []
+
+    async def noted(protocol: Any, client: socket.socket) -> Any:
+        transport, _ = connected = await connect(protocol, client)
+        accepted.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return connected
+
+    monkeypatch.setattr(loop, "connect_accepted_socket", noted)
+    async with serving(echo) as port:
+        assert (await ask(port, GET + b"\r\n")).status == 200
+    assert accepted == [1]
+
+
 async def test_a_taken_port_is_an_error_of_the_system(port: int, echo: Echo) -> None:
     with pytest.raises(OSError):
         await Server(echo, port=port).start()
