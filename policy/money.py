@@ -62,3 +62,9 @@ def format_usd(nano: int) -> str:
     whole, rest = divmod(nano, NANO)
     digits = f"{rest:09d}".rstrip("0").ljust(2, "0")
     return f"{sign}${whole}.{digits}"
+
+
+def shortest_usd(nano: int) -> str:
+    """Nano-dollars, not negative, as `usd` shows them, without making a Decimal: ``0.05``, ``12``."""
+    whole, rest = divmod(nano, NANO)
+    return f"{whole}.{rest:09d}".rstrip("0") if rest else str(whole)

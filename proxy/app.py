@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,7 @@ from proxy import api, dashboard
 from proxy import server as server_module
 from proxy.access import Guard
 from proxy.api.resource import Missing
+from proxy.calllog import CallLog
 from proxy.forward import Forwarder
 from proxy.gate import Gate
 from proxy.ledger.embedded import open_embedded
@@ -79,12 +81,21 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         closing.push_async_callback(forwarder.aclose)
         places = Places(forwarder, policy_file.rules.policy.upstreams.values())
         sidecar = Sidecar(settings, ledger, policy_file, Metrics(), places, _load(settings))
+        if settings.call_log is not None:
+            sidecar.calls = CallLog(settings.call_log, _write_stderr)
+            closing.push_async_callback(sidecar.calls.close)
         own = Starlette(routes=[*api.routes(sidecar), *dashboard.routes(sidecar)])
         own.router.redirect_slashes = False
         own.router.default = Missing()
         gate = Gate(sidecar)
         closing.callback(gate.close)
         yield App(sidecar, gate, Guard(own, sidecar))
+
+
+def _write_stderr(lines: bytes) -> None:
+    # By the stream that all other logging goes through, or they would write into each other's lines.
+    sys.stderr.buffer.write(lines)
+    sys.stderr.flush()
 
 
 def _load(settings: Settings) -> Load:

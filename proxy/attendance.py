@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.types import Receive
-
+from proxy.call import Client
 from proxy.load import Load
 
 
@@ -32,20 +31,25 @@ class Attendance:
     Leaving the block raises TimeoutError where that bound cut it short.
     """
 
-    def __init__(self, receive: Receive, drains: Drains, upstream: str, load: Load) -> None:
+    __slots__ = ("_bound", "_client", "_drains", "_load", "_upstream", "drained", "gone")
+
+    def __init__(self, client: Client, drains: Drains, upstream: str, load: Load) -> None:
         self.gone = False
         self.drained = True  # whether the rest of the call is waited for: until its answer begins, and to be metered
-        self._receive = receive
+        self._client = client
         self._drains = drains
         self._upstream = upstream
         self._load = load
         self._bound = asyncio.timeout(None)
-        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def bytes_max(self) -> int:
+        """How much more is read for one that has gone."""
+        return self._drains.bytes_max
 
     def watch(self) -> None:
         """Begin, once the request is whole: until then its body is what is received."""
-        if self._watcher is None:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        self._client.on_gone(self._leave)
 
     def stand(self) -> None:
         """The call has no end of its own: it ends when the sidecar is to stop, as if its time were up."""
@@ -53,17 +57,14 @@ class Attendance:
         if self._load.closing:
             self._end()
 
+    def dismiss(self) -> None:
+        """It has its whole answer: what it does now is no longer this call's."""
+        self._client.on_gone(None)
+
     def _end(self) -> None:
         self._bound.reschedule(0.0)
 
-    def dismiss(self) -> None:
-        """It has its whole answer: what it does now is no longer this call's."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _leave(self) -> None:
         self.gone = True
         drains = self._drains
         may = self.drained and drains.open_to[self._upstream] < drains.at_once_max
@@ -76,8 +77,8 @@ class Attendance:
         return self
 
     async def __aexit__(self, *raised: Any) -> None:
-        self._load.standing.discard(self._end)
         self.dismiss()
         if self.gone:
             self._drains.open_to[self._upstream] -= 1
+        self._load.standing.discard(self._end)
         await self._bound.__aexit__(*raised)

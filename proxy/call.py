@@ -10,7 +10,8 @@ import logging
 import socket
 import struct
 import traceback
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -18,13 +19,29 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from proxy.framing import Refusal
 
 if TYPE_CHECKING:
-    from proxy.protocol import Protocol
+    from proxy import protocol as server_protocol
 
 logger = logging.getLogger("agent_ledger.server")
 
 _SHUTTING_DOWN = Refusal(503, "shutting_down", "the server is shutting down")
 _INTERNAL = Refusal(500, "internal_error", "the server failed on this request")
 _GONE: Message = {"type": "http.disconnect"}
+
+
+CLIENT = "agent_ledger"  # the scope's extension: the request's `Client`
+
+
+class Client(Protocol):
+    """What the gate may know of a request's client beside ASGI.
+
+    ``whole_body`` is the request's body where all of it has arrived; asking for it is receiving it.
+    """
+
+    @property
+    def whole_body(self) -> bytes | None: ...
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Have it called, once and soon, when the client has left, be that already; None: no longer."""
 
 
 class Call:
@@ -35,13 +52,28 @@ class Call:
     and is reset.
     """
 
-    __slots__ = ("app", "cycle", "protocol")
+    __slots__ = ("app", "cycle", "protocol", "receive", "watcher")
 
     cycle: RequestResponseCycle
 
-    def __init__(self, app: ASGIApp, protocol: Protocol) -> None:
+    def __init__(self, app: ASGIApp, protocol: server_protocol.Protocol) -> None:
         self.app = app
         self.protocol = protocol
+        self.watcher: asyncio.Task[None] | None = None
+        self.receive: Receive
+
+    whole_body = None
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        if callback is None and self.watcher is not None:
+            self.watcher.cancel()
+        elif callback is not None and self.watcher is None:
+            self.watcher = asyncio.get_running_loop().create_task(self._watch(callback))
+
+    async def _watch(self, callback: Callable[[], None]) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        callback()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.protocol.running = self.cycle
@@ -50,7 +82,8 @@ class Call:
         if self.protocol.stage == "body":
             send = self.closing(send)
         try:
-            await self.app(scope, self.attending(receive), send)
+            self.receive = receive = self.attending(receive)
+            await self.app({**scope, "extensions": {CLIENT: self}}, receive, send)
         except ConnectionAbortedError:
             self.cut()
         except asyncio.CancelledError:

@@ -9,10 +9,10 @@ from time import monotonic
 
 from starlette.types import Receive, Send
 
-from policy.money import format_usd, usd
+from policy.money import format_usd, shortest_usd
 from policy.pricing import dump_rates
 from policy.settlement import Conclusion, at_least, conclude, needs_usage
-from proxy.attendance import Attendance, Drains
+from proxy.attendance import Attendance
 from proxy.denials import Refused
 from proxy.forward import ForwardError, NotSent, Uncertain, UpstreamAnswer
 from proxy.headers import request_headers, response_headers
@@ -20,10 +20,9 @@ from proxy.identify import Caller
 from proxy.ledger.port import Admission, LedgerUnavailable, Settlement
 from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable, reader_for
 from proxy.metering.base import FAILED, Metered, Usage, UsageReader
-from proxy.metering.formats import wire_format
 from proxy.places import Place
 from proxy.quote import Quote
-from proxy.receive import Incoming, stream_body
+from proxy.receive import Incoming, request_id, stream_body
 from proxy.rewriting import written
 from proxy.state import Sidecar
 
@@ -33,29 +32,35 @@ _ASKED = frozenset(("openai", "deepseek"))  # the others tell the usage of a str
 
 
 class Exchange:
-    """From the first upstream byte to the settlement."""
+    """From the first upstream byte to the settlement. ``body`` None: it is streamed as it comes."""
+
+    __slots__ = (
+        "_admission", "_asked", "_began", "_body", "_caller", "_client", "_ended", "_endless", "_incoming", "_metered",
+        "_place", "_quoted", "_reader", "_received_bytes", "_sent_bytes", "_sidecar", "_status", "_wire",
+    )  # fmt: skip
 
     def __init__(
         self,
         sidecar: Sidecar,
         place: Place,
-        drains: Drains,
+        client: Attendance,
         incoming: Incoming,
         caller: Caller,
         quoted: Quote,
         admission: Admission,
         body: bytes | None,
+        wire: str | None,
     ) -> None:
         self._sidecar = sidecar
         self._place = place
-        self._drains = drains
+        self._client = client
         self._incoming = incoming
         self._caller = caller
         self._quoted = quoted
         self._admission = admission
         self._body = body
-        self._wire = wire_format(incoming.upstream.meter, incoming.path)
-        self._metered = quoted.by_model or needs_usage(quoted.rates) or quoted.calls_tool(self._wire)
+        self._wire = wire
+        self._metered = quoted.by_model or needs_usage(quoted.rates) or quoted.calls_tool(wire)
         self._began = monotonic()
         self._status: int | None = None  # the upstream's, once its answer began
         self._reader: UsageReader | None = None
@@ -67,18 +72,20 @@ class Exchange:
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Raises Refused where no answer of the upstream's could be begun."""
+        metrics = self._sidecar.metrics
         try:
-            async with Attendance(receive, self._drains, self._incoming.upstream.name, self._sidecar.load) as client:
+            async with self._client as client:
                 if self._body is not None:
                     client.watch()
-                answer = await self._forward(receive, client)
+                answer = await self._forward(receive)
                 client.drained = self._metered
                 client.watch()
+                metrics.open_streams += 1
                 try:
-                    with self._sidecar.metrics.streaming():
-                        await self._relay(answer, client, send)
+                    await self._relay(answer, send)
                     client.dismiss()
                 finally:
+                    metrics.open_streams -= 1
                     await answer.aclose()
         except NotSent as error:
             await self._end(complete=False, sent=False)
@@ -93,7 +100,7 @@ class Exchange:
         except TimeoutError:
             if self._endless:
                 await self._end(complete=True)  # such a stream has no other end than that its client leaves, or we stop
-            if client.gone:
+            if self._client.gone:
                 action_id = self._admission.action_id
                 log.info("action %s: its client left, and the upstream was not read to its end", action_id)
             raise ConnectionAbortedError from None
@@ -104,11 +111,13 @@ class Exchange:
     def _refused(self, code: str, error: ForwardError) -> Refused:
         return Refused(error.status, code, f"Agent Ledger: {error}", actionId=self._admission.action_id)
 
-    async def _forward(self, receive: Receive, client: Attendance) -> UpstreamAnswer:
+    async def _forward(self, receive: Receive) -> UpstreamAnswer:
         """Send it on, byte for byte but for the headers and the rewritings that the design names."""
         incoming, upstream, quoted = self._incoming, self._incoming.upstream, self._quoted
-        body: bytes | AsyncIterator[bytes] = self._upload(receive, client)
-        if self._body is not None:
+        body: bytes | AsyncIterator[bytes]
+        if self._body is None:
+            body = self._upload(receive)
+        else:
             body = written(self._body, quoted.writes) if quoted.writes else self._body
         replace = dict(upstream.set_headers)
         if self._metered:
@@ -124,44 +133,52 @@ class Exchange:
         target = incoming.path.encode("latin-1") + (b"?" + self._caller.query if self._caller.query else b"")
         return await self._place.send(incoming.method, target, headers, body)
 
-    async def _upload(self, receive: Receive, client: Attendance) -> AsyncIterator[bytes]:
+    async def _upload(self, receive: Receive) -> AsyncIterator[bytes]:
         async for chunk in stream_body(receive):
             self._sent_bytes += len(chunk)
             yield chunk
-        client.watch()
+        self._client.watch()
 
     def _may_ask_usage(self) -> bool:
         return self._incoming.upstream.ask_usage and self._wire in _ASKED
 
-    async def _relay(self, answer: UpstreamAnswer, client: Attendance, send: Send) -> None:
+    async def _relay(self, answer: UpstreamAnswer, send: Send) -> None:
         """Stream the answer to the client as it comes, metering a copy; settle before its last byte is passed on."""
+        client = self._client
+        fields = {name.lower(): value for name, value in reversed(answer.headers)}
+        kind = fields.get(b"content-type", b"").decode("latin-1")
         self._status = answer.status
-        self._reader = reader = self._open_reader(answer)
-        self._endless = not self._metered and _header(answer, b"content-type").startswith("text/event-stream")
+        self._reader = reader = self._open_reader(answer, kind, fields) if self._metered else None
+        self._endless = not self._metered and kind.startswith("text/event-stream")
         if self._endless and self._incoming.method == "GET":
             client.stand()
         stripper = UsageStripper(reader) if self._asked and isinstance(reader, StreamReader) else None
-        left = -1 if stripper else _content_length(answer, self._incoming.method)
+        left = -1 if stripper else _content_length(answer.status, fields, self._incoming.method)
         if left == 0:
             await self._end(complete=True)
         await send({"type": "http.response.start", "status": answer.status, "headers": self._headers(answer, stripper)})
-        drained = 0
+        drained, whole = 0, False
         async for chunk in answer.chunks:
-            passed = stripper.feed(chunk) if stripper else chunk
-            if stripper is None and reader is not None:
+            passed = chunk
+            if stripper is not None:
+                passed = stripper.feed(chunk)
+            elif reader is not None:
                 reader.feed(chunk)
-            self._received_bytes += len(chunk)
-            left -= len(chunk)
+            size = len(chunk)
+            self._received_bytes += size
+            left -= size
             if left == 0:
                 await self._end(complete=True)
             if client.gone:
-                drained += len(chunk)
-                if drained > self._drains.bytes_max:
+                drained += size
+                if drained > client.bytes_max:
                     raise ConnectionAbortedError
             if passed:  # whoever only sends no more still gets it
-                await send({"type": "http.response.body", "body": passed, "more_body": True})
-        await self._end(complete=True)
-        await send({"type": "http.response.body", "body": stripper.flush() if stripper else b""})
+                whole = left == 0
+                await send({"type": "http.response.body", "body": passed, "more_body": not whole})
+        if not whole:
+            await self._end(complete=True)
+            await send({"type": "http.response.body", "body": stripper.flush() if stripper else b""})
 
     def _headers(self, answer: UpstreamAnswer, stripper: UsageStripper | None) -> list[tuple[bytes, bytes]]:
         headers = response_headers(answer.headers)
@@ -171,19 +188,17 @@ class Exchange:
         if self._quoted.output_cap is not None:
             headers.append((b"x-ledger-output-cap", b"%d" % self._quoted.output_cap))
         if self._admission.remaining is not None:
-            headers.append((b"x-ledger-budget-remaining", f"{usd(self._admission.remaining):f}".encode()))
+            headers.append((b"x-ledger-budget-remaining", shortest_usd(self._admission.remaining).encode()))
         return headers
 
-    def _open_reader(self, answer: UpstreamAnswer) -> UsageReader | None:
-        if not self._metered:
-            return None
+    def _open_reader(self, answer: UpstreamAnswer, kind: str, fields: dict[bytes, bytes]) -> UsageReader | None:
         price = self._quoted.price
         return reader_for(
             self._incoming.upstream.meter,
             self._incoming.path,
             answer.status,
-            _header(answer, b"content-type"),
-            _header(answer, b"content-encoding"),
+            kind,
+            fields.get(b"content-encoding", b"").decode("latin-1"),
             price.usage if price else (),
             answer.headers,
             self._quoted.body,
@@ -243,6 +258,8 @@ class Exchange:
             log.error("action %s could not be settled: %s", self._admission.action_id, error)
         else:
             self._sidecar.metrics.ended(action)
+            if self._sidecar.calls is not None:
+                self._sidecar.calls.ended(action, request_id(self._incoming.fields))
 
     def _tell_unrecorded(self, cost: int) -> None:
         """The log line is all that is kept of it: enough for an `adjust` once the ledger can record again."""
@@ -271,13 +288,9 @@ class Exchange:
         return ended and self._status is not None and self._status < 400 and FAILED.isdisjoint(metered.flags)
 
 
-def _header(answer: UpstreamAnswer, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in answer.headers if key.lower() == name), "")
-
-
-def _content_length(answer: UpstreamAnswer, method: str) -> int:
+def _content_length(status: int, fields: dict[bytes, bytes], method: str) -> int:
     """How many body bytes will come; -1 where only the end tells."""
-    if method == "HEAD" or answer.status in (204, 304):
+    if method == "HEAD" or status in (204, 304):
         return 0
-    stated = _header(answer, b"content-length")
+    stated = fields.get(b"content-length", b"")
     return int(stated) if stated.isdigit() else -1

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from time import time
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from policy.model import Price
-from proxy.attendance import Drains
+from proxy.attendance import Attendance, Drains
+from proxy.call import CLIENT
 from proxy.denials import Dialect, Refused, Reply, dialect_of, refused, reply
 from proxy.exchange import Exchange
 from proxy.identify import Caller, identify
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format
 from proxy.quote import Quote, quote
-from proxy.receive import ClientGone, Incoming, receive_body, receive_head, turn_away
+from proxy.receive import ClientGone, Incoming, receive_body, receive_head, request_id, turn_away
 from proxy.request import ProxyRequest
 from proxy.rules import Rules
 from proxy.state import Sidecar
@@ -45,25 +45,33 @@ class Gate:
         self._reader.shutdown(cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rules = self._sidecar.policy_file.rules  # one snapshot, whatever is reloaded meanwhile
+        sidecar, client = self._sidecar, scope["extensions"][CLIENT]
+        rules = sidecar.policy_file.rules  # one snapshot, whatever is reloaded meanwhile
         dialect: Dialect = "plain"
+        caller: Caller | None = None
         quoted: Quote | None = None
+        exchange: Exchange | None = None
         try:
             incoming = receive_head(scope, rules.policy)
-            meter = wire_format(incoming.upstream.meter, incoming.path)
-            dialect = dialect_of(meter)
-            turn_away(scope, self._sidecar.load)
-            caller = identify(self._sidecar.ledger, incoming.headers, incoming.query, self._sidecar.settings.agent)
-            candidates = rules.prices.candidates(incoming.upstream.name, incoming.method, incoming.path)
-            with self._sidecar.load.hold() as hold:
-                body = await receive_body(incoming, candidates, meter, receive, hold)
+            upstream = incoming.upstream
+            wire = wire_format(upstream.meter, incoming.path)
+            dialect = dialect_of(wire)
+            turn_away(scope, sidecar.load)
+            caller = identify(sidecar.ledger, incoming.headers, incoming.query, sidecar.settings.agent)
+            candidates = rules.prices.candidates(upstream.name, incoming.method, incoming.path)
+            with sidecar.load.hold() as hold:
+                body = await receive_body(incoming, candidates, wire, receive, client.whole_body, hold)
                 quoted = await self._quote(rules, incoming, candidates, body, caller)
-                async with self._sidecar.places.take(incoming.upstream) as place:
+                async with sidecar.places.take(upstream) as place:
                     admission = await self._authorize(rules, caller, quoted)
-                    exchange = Exchange(self._sidecar, place, self._drains, incoming, caller, quoted, admission, body)
+                    attendance = Attendance(client, self._drains, upstream.name, sidecar.load)
+                    exchange = Exchange(sidecar, place, attendance, incoming, caller, quoted, admission, body, wire)
                     await exchange.run(receive, send)
         except Refused as refusal:
-            self._sidecar.metrics.refused(refusal.code)
+            sidecar.metrics.refused(refusal.code)
+            if exchange is None and sidecar.calls is not None:  # else its line was written as it ended
+                agent_id, target = caller.agent.id if caller else None, quoted.target if quoted else None
+                sidecar.calls.refused(refusal, agent_id, target, request_id(dict(scope["headers"])))
             await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))
         except ClientGone:
             return  # it left before its request was whole: nobody is there to answer
@@ -73,10 +81,11 @@ class Gate:
     ) -> Quote:
         kind = incoming.header(b"content-type")
         request = ProxyRequest(incoming.upstream, incoming.method, incoming.path, body, kind)
-        quoting = partial(quote, rules, request, candidates, int(time() * 1000), caller.agent.per_action_limit)
+        now, limit = int(time() * 1000), caller.agent.per_action_limit
         if body is None or len(body) <= _READ_IN_LOOP_MAX:
-            return quoting()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, quoting)
+            return quote(rules, request, candidates, now, limit)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, quote, rules, request, candidates, now, limit)
 
     async def _authorize(self, rules: Rules, caller: Caller, quoted: Quote) -> Admission:
         """Decide and reserve in one step. Raises Refused with the denial."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.denials import Refused
@@ -16,12 +16,12 @@ SESSION_COOKIE = "agent_ledger_session"  # the dashboard's: a browser sends it w
 
 _PREFIX = KEY_PREFIX.encode()
 _SLOTS = frozenset({b"x-ledger-key", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+_LOOKED_AT = _SLOTS | {b"x-agent-id", b"cookie"}
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """The agent, and its request without our credential: the ``headers`` and ``query`` left are the upstream's."""
 
     agent: Agent
@@ -76,15 +76,18 @@ def _split(headers: Headers) -> tuple[set[str], str | None, list[tuple[bytes, by
     keys: set[str] = set()
     named: str | None = None
     rest: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name == b"x-agent-id":
+    for header in headers:
+        name, value = header
+        if name not in _LOOKED_AT:
+            rest.append(header)
+        elif name == b"x-agent-id":
             named = value.decode("latin-1")
         elif name in _SLOTS and (key := _ours(name, value)) is not None:
             keys.add(key)
         elif name == b"cookie":
             rest += [(name, left)] if (left := _without_session(value)) else []
         else:
-            rest.append((name, value))
+            rest.append(header)
     return keys, named, rest
 
 
@@ -105,7 +108,7 @@ def _without_session(cookies: bytes) -> bytes:
 
 
 def _split_query(query: bytes) -> tuple[set[str], bytes]:
-    if _PREFIX not in unquote_to_bytes(query):
+    if not query or _PREFIX not in unquote_to_bytes(query):
         return set(), query
     keys: set[str] = set()
     rest: list[bytes] = []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,14 +31,9 @@ class Load:
     closing: bool = False
     standing: set[Callable[[], None]] = field(default_factory=set)
 
-    @contextmanager
-    def hold(self) -> Iterator[Hold]:
-        """Memory for one request's body, given back when the block is left."""
-        hold = Hold(self)
-        try:
-            yield hold
-        finally:
-            self.buffered -= hold.size
+    def hold(self) -> Hold:
+        """Memory for one request's body, given back when its block is left."""
+        return Hold(self)
 
     def close(self) -> None:
         """Take no new call, and end what would never end by itself."""
@@ -52,6 +46,12 @@ class Load:
 class Hold:
     load: Load
     size: int = 0
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.load.buffered -= self.size
 
     def take(self, size: int) -> bool:
         """So many bytes more; False, and nothing is taken, where that would pass the bound. The only one may pass it:

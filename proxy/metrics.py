@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
@@ -37,7 +36,7 @@ class Metrics:
         self.unrecorded_calls = 0
         self.unrecorded_nano = 0
         self.adjusted_nano = 0
-        self.open_streams = 0
+        self.open_streams = 0  # answers that are being passed on
 
     def refused(self, code: str) -> None:
         """A request that was refused: by a reason of the decision table, or with what was wrong with it."""
@@ -61,15 +60,6 @@ class Metrics:
     def adjusted(self, action: Action) -> None:
         """An adjustment; apart from what calls cost, which only grows."""
         self.adjusted_nano += action.cost
-
-    @contextmanager
-    def streaming(self) -> Iterator[None]:
-        """Counts an answer as an open stream while the block runs."""
-        self.open_streams += 1
-        try:
-            yield
-        finally:
-            self.open_streams -= 1
 
     def render(self, sidecar: Sidecar) -> bytes:
         """All of it, as it now is, in Prometheus' text format."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from time import monotonic, time
@@ -32,28 +31,50 @@ class Traffic:
 
 
 class Place:
-    """One call's. Its request is sent by it, for what becomes of that tells of the upstream."""
+    """One call's, had from when its block is entered until it is left. Its request is sent by it, for what becomes of
+    that tells of the upstream.
+    """
 
-    def __init__(self, forwarder: Forwarder, upstream: Upstream, breaker: Breaker, clock: Callable[[], float]) -> None:
-        self._forwarder = forwarder
+    __slots__ = ("_breaker", "_places", "_traffic", "_upstream")
+
+    def __init__(self, places: Places, upstream: Upstream, traffic: Traffic) -> None:
+        self._places = places
         self._upstream = upstream
-        self._breaker = breaker
-        self._clock = clock
+        self._traffic = traffic
+        self._breaker = traffic.breaker if upstream.circuit_breaker else Breaker()  # one call opens none
+
+    async def __aenter__(self) -> Place:
+        """Raises Refused (503) where there is none."""
+        breaker, now = self._breaker, self._places.clock()
+        if wait := ceil(breaker.wait_s(now)):
+            raise _unavailable(self._upstream, now - breaker.failing_since, wait)
+        if self._traffic.in_flight >= self._upstream.max_in_flight:
+            raise _busy(self._upstream)
+        breaker.begin(self, now)
+        self._traffic.in_flight += 1
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._traffic.in_flight -= 1
+        self._breaker.left(self, self._places.clock())
+        if not self._traffic.in_flight:
+            await self._places.drop_idle(_key(self._upstream))
 
     async def send(
         self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]
     ) -> UpstreamAnswer:
         """As `Forwarder.send`."""
-        begun = self._clock()
+        upstream, breaker, clock = self._upstream, self._breaker, self._places.clock
+        begun = clock()
         try:
-            answer = await self._forwarder.send(self._upstream, method, target, headers, body)
+            answer = await self._places.forwarder.send(upstream, method, target, headers, body)
         except ForwardError as error:
-            if error.of_upstream and self._breaker.failed(self, begun, self._clock()):
+            if error.of_upstream and breaker.failed(self, begun, clock()):
                 text = "no answer to %d calls in a row; no more are sent for %d s, and then one to try it: %s"
                 log.warning(text, FAILURES_MAX, OPEN_MIN_S, error)
             raise
-        if self._breaker.answered(self._clock()):
-            log.info("the upstream %s answers again", self._upstream.name)
+        if breaker.answered(clock()):
+            log.info("the upstream %s answers again", upstream.name)
         return answer
 
 
@@ -63,36 +84,20 @@ class Places:
     def __init__(
         self, forwarder: Forwarder, upstreams: Iterable[Upstream] = (), clock: Callable[[], float] = monotonic
     ) -> None:
-        self._forwarder = forwarder
-        self._clock = clock
+        self.forwarder = forwarder
+        self.clock = clock
         self._named = {_key(upstream): upstream for upstream in upstreams}
         self._traffic: dict[tuple[str, str], Traffic] = {}
 
-    @asynccontextmanager
-    async def take(self, upstream: Upstream) -> AsyncIterator[Place]:
-        """A place, given back when the block is left. Raises Refused (503) where there is none."""
+    def take(self, upstream: Upstream) -> Place:
+        """A place, for a block: entering it raises Refused (503) where there is none."""
         key = _key(upstream)
-        traffic = self._traffic.get(key) or self._traffic.setdefault(key, Traffic(upstream))
-        breaker = traffic.breaker if upstream.circuit_breaker else Breaker()  # one call opens none
-        now = self._clock()
-        if wait := ceil(breaker.wait_s(now)):
-            raise _unavailable(upstream, now - breaker.failing_since, wait)
-        if traffic.in_flight >= upstream.max_in_flight:
-            raise _busy(upstream)
-        place = Place(self._forwarder, upstream, breaker, self._clock)
-        breaker.begin(place, now)
-        traffic.in_flight += 1
-        try:
-            yield place
-        finally:
-            traffic.in_flight -= 1
-            breaker.left(place, self._clock())
-            await self._drop_idle(key)
+        return Place(self, upstream, self._traffic.get(key) or self._traffic.setdefault(key, Traffic(upstream)))
 
     async def keep(self, upstreams: Iterable[Upstream]) -> None:
         """Those of the policy that is now in force; what there is of others goes with their last call in flight."""
         self._named = {_key(upstream): upstream for upstream in upstreams}
-        await self._drop_idle(*self._traffic)
+        await self.drop_idle(*self._traffic)
 
     def standings(self) -> Iterator[tuple[str, int, bool]]:
         """(name, calls in flight, whether its circuit is open) of each upstream of the policy."""
@@ -103,10 +108,11 @@ class Places:
             is_open = upstream.circuit_breaker and key in self._traffic and self._traffic[key].breaker.open_s > 0
             yield upstream.name, in_flight[upstream.name], is_open
 
-    async def _drop_idle(self, *keys: tuple[str, str]) -> None:
+    async def drop_idle(self, *keys: tuple[str, str]) -> None:
+        """Forget what the policy no longer names and no call needs."""
         for key in keys:
             if key not in self._named and key in self._traffic and not self._traffic[key].in_flight:
-                await self._forwarder.forget(self._traffic.pop(key).upstream)
+                await self.forwarder.forget(self._traffic.pop(key).upstream)
 
 
 def _key(upstream: Upstream) -> tuple[str, str]:

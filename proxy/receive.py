@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope
 
@@ -17,6 +17,8 @@ from proxy.load import Hold, Load
 BODY_MAX = 32 * 1024 * 1024
 BODY_S = 120.0  # until all of a priced body must be there: it holds memory meanwhile
 
+_REQUEST_ID_MAX = 128
+
 # What a body takes of memory, beside its bytes the text parsed of it, and at most so many bytes for each value.
 _COPIES = 2
 _VALUE_BYTES = 100
@@ -26,18 +28,21 @@ class ClientGone(Exception):
     """The client left before its request was whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A proxied call's head. ``path`` is what follows the upstream's name, as sent, and begins with a slash."""
+class Incoming(NamedTuple):
+    """A proxied call's head. ``path`` is what follows the upstream's name, as sent, and begins with a slash.
+
+    ``fields`` are the headers by name; the first, where one is there twice.
+    """
 
     upstream: Upstream
     method: str
     path: str
     query: bytes
     headers: list[tuple[bytes, bytes]]
+    fields: dict[bytes, bytes]
 
     def header(self, name: bytes) -> str:
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+        return self.fields.get(name, b"").decode("latin-1")
 
 
 def receive_head(scope: Scope, policy: Policy) -> Incoming:
@@ -49,10 +54,17 @@ def receive_head(scope: Scope, policy: Policy) -> Incoming:
     upstream = policy.upstreams.get(name)
     if upstream is None:
         raise Refused(404, "upstream_not_found", "Agent Ledger: the policy names no such upstream.")
-    incoming = Incoming(upstream, scope["method"], "/" + rest, scope["query_string"], scope["headers"])
-    if incoming.header(b"sec-fetch-dest") not in ("", "empty"):
+    headers = scope["headers"]
+    fields = dict(reversed(headers))
+    if fields.get(b"sec-fetch-dest", b"empty") not in (b"", b"empty"):
         raise Refused(403, "browser_navigation", "Agent Ledger: a proxied path can't be opened as a page.")
-    return incoming
+    return Incoming(upstream, scope["method"], "/" + rest, scope["query_string"], headers, fields)
+
+
+def request_id(fields: Mapping[bytes, bytes]) -> str | None:
+    """What the client calls its request by, for the log."""
+    given = fields.get(b"x-request-id")
+    return None if given is None else given[:_REQUEST_ID_MAX].decode("latin-1")
 
 
 def turn_away(scope: Scope, load: Load) -> None:
@@ -64,38 +76,56 @@ def turn_away(scope: Scope, load: Load) -> None:
 
 
 async def receive_body(
-    incoming: Incoming, candidates: tuple[Price, ...], meter: str | None, receive: Receive, hold: Hold
+    incoming: Incoming,
+    candidates: tuple[Price, ...],
+    meter: str | None,
+    receive: Receive,
+    arrived: bytes | None,
+    hold: Hold,
 ) -> bytes | None:
     """The whole body where a price has to read it (or a denial to echo its id); None: it will stream.
+
+    ``arrived`` is the body where all of it is there already: then nothing is awaited.
 
     Raises Refused: 413 above 32 MiB, 415 where it is compressed, 503 where the bodies held already leave no room for
     it and its values (of which ``hold`` is taken), 408 after BODY_S; ClientGone.
     """
     if not reads_body(candidates) and meter != "mcp":
         return None
-    if any(name == b"content-encoding" and value.lower() not in (b"", b"identity") for name, value in incoming.headers):
+    if b"content-encoding" in incoming.fields and any(map(_is_compressed, incoming.headers)):
         message = "Agent Ledger: a compressed request body can't be priced; send it plain."
         raise Refused(415, "unsupported_encoding", message)
-    too_large = Refused(413, "body_too_large", f"Agent Ledger: a body that is priced may have {BODY_MAX} bytes.")
+    body = arrived if arrived is not None else await _gather(incoming, receive, hold)
+    _take(hold, _COPIES * len(body) - hold.size + values_most(body) * _VALUE_BYTES)
+    return body
+
+
+async def _gather(incoming: Incoming, receive: Receive, hold: Hold) -> bytes:
+    """The body as it comes, holding memory for what is stated of it, or is there."""
     stated = incoming.header(b"content-length")
-    if stated.isdigit() and int(stated) > BODY_MAX:
-        raise too_large
-    _take(hold, _COPIES * int(stated) if stated.isdigit() else 0)
+    if stated.isdigit():
+        _hold_body(hold, int(stated))
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_S):
             async for chunk in stream_body(receive):
                 size += len(chunk)
-                if size > BODY_MAX:
-                    raise too_large
-                _take(hold, _COPIES * size - hold.size)
+                _hold_body(hold, size)
                 chunks.append(chunk)
     except TimeoutError as error:
         raise Refused(408, "request_timeout", "Agent Ledger: the body took too long to arrive.") from error
-    body = b"".join(chunks)
-    _take(hold, values_most(body) * _VALUE_BYTES)
-    return body
+    return b"".join(chunks)
+
+
+def _hold_body(hold: Hold, size: int) -> None:
+    if size > BODY_MAX:
+        raise Refused(413, "body_too_large", f"Agent Ledger: a body that is priced may have {BODY_MAX} bytes.")
+    _take(hold, _COPIES * size - hold.size)
+
+
+def _is_compressed(header: tuple[bytes, bytes]) -> bool:
+    return header[0] == b"content-encoding" and header[1].lower() not in (b"", b"identity")
 
 
 def _take(hold: Hold, size: int) -> None:

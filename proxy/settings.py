@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.calllog import Style
 from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
 
 
@@ -13,7 +14,8 @@ class Settings:
     """``agent`` makes every call without a key that agent's; ``no_auth`` opens the API (loopback only).
 
     ``allow_hosts`` are Host names, beside loopback ones, that the API and dashboard answer for. A token is given, or a
-    file that holds those in force. ``buffered_max`` is in bytes.
+    file that holds those in force. ``buffered_max`` is in bytes. ``call_log`` is how each call's line on stderr
+    looks; None: there is none.
     """
 
     policy: Path
@@ -30,3 +32,4 @@ class Settings:
     connections_max: int = CONNECTIONS_MAX
     buffered_max: int = BUFFERED_MAX
     drain_delay_s: float = 0.0
+    call_log: Style | None = None

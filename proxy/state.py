@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from proxy.calllog import CallLog
 from proxy.ledger.port import Ledger
 from proxy.load import Load
 from proxy.settings import Settings
@@ -29,6 +30,7 @@ class Sidecar:
     metrics: Metrics
     places: Places
     load: Load = field(default_factory=Load)
+    calls: CallLog | None = None
     draining: bool = False
     admin: Tokens = field(init=False)
     scraper: Tokens = field(init=False)
