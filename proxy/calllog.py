@@ -148,4 +148,4 @@ def _text(line: Line) -> bytes:
     words += [str(line.status or "no answer")]
     if line.duration_ms is not None:
         words.append(f"{line.duration_ms} ms")
-    return " ".join([*words, line.action_id or ""]).rstrip().encode("utf-8", "backslashreplace") + b"\n"
+    return " ".join([*words, line.action_id or ""]).rstrip().encode() + b"\n"

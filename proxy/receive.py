@@ -64,7 +64,7 @@ def receive_head(scope: Scope, policy: Policy) -> Incoming:
 def request_id(fields: Mapping[bytes, bytes]) -> str | None:
     """What the client calls its request by, for the log."""
     given = fields.get(b"x-request-id")
-    return None if given is None else given[:_REQUEST_ID_MAX].decode("latin-1")
+    return None if given is None else given[:_REQUEST_ID_MAX].decode("ascii", "backslashreplace")
 
 
 def turn_away(scope: Scope, load: Load) -> None:
