@@ -13,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from policy.parse import PolicyError
-from proxy import demo, keeping, lookups
+from proxy import demo, keeping
 from proxy.app import serve
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
 from proxy.ledger.port import LedgerError
 from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
+from proxy.loop import run
 from proxy.rules import read_policy
 from proxy.settings import Settings
 from proxy.tokens import METRICS_TOKEN_ENV, TokenError, Tokens, admin_source, token_source
@@ -144,7 +145,7 @@ def _serve(options: argparse.Namespace) -> int:
         buffered_max=options.max_buffered_mib * _MIB,
         drain_delay_s=options.drain_delay,
     )
-    lookups.run(serve(settings, lambda url: _greet(settings, url)))
+    run(serve(settings, lambda url: _greet(settings, url)))
     return 0
 
 
@@ -207,5 +208,5 @@ def _demo(options: argparse.Namespace) -> int:
             admin_token=admin_token,
             admin_token_file=admin_token_file,
         )
-        lookups.run(serve(settings, lambda url: _greet(settings, url), demo.simulate))
+        run(serve(settings, lambda url: _greet(settings, url), demo.simulate))
     return 0

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from typing import Any
 
+import uvloop
 
-class Loop(asyncio.SelectorEventLoop):
+
+class Loop(uvloop.Loop):
     def __init__(self) -> None:
         super().__init__()
         self._looking_up: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -49,9 +51,3 @@ class Loop(asyncio.SelectorEventLoop):
             tell = partial(found.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self.call_soon_threadsafe(tell)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """As `asyncio.run`, on such a loop."""
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        runner.run(main)

@@ -114,6 +114,8 @@ class Protocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether to go on: a client may say that it sends no more, and still wait for the answers to what it sent."""
+        if self.half_closed:
+            return True  # it is told again when reading, that was paused, goes on
         running = self.running
         if running is None or running.response_complete or running.disconnected:
             return False
@@ -184,6 +186,8 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self.running = self.pipeline[-1][0]  # at once: it may be told that no more comes before its task begins
         super().on_response_complete()
         if self.stage == "body" and self.cycle.response_complete and not self.transport.is_closing():
             self._linger()  # answered before its body was read: what still comes of it is not worth a connection

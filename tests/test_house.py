@@ -24,7 +24,7 @@ FLOORS = [
     {"proxy.call"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
     {"proxy.attendance"},
-    {"proxy.load", "proxy.breaker", "proxy.lookups"},
+    {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups"},
     {"policy"},
 ]
 

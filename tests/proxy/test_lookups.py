@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from proxy import lookups
+from proxy.loop import run
 from tests.proxy.rawhttp import WAIT_S
 
 CALLS = 4 * ((os.cpu_count() or 1) + 4)  # more than the threads of asyncio's default executor
@@ -61,7 +61,7 @@ def test_others_are_looked_up_and_threads_run_while_one_name_hangs(resolver: Res
         resolver.go.set()
         assert {type(told) for told in await asyncio.gather(*calls, return_exceptions=True)} == {socket.gaierror}
 
-    lookups.run(main())
+    run(main())
 
 
 def test_who_leaves_takes_nothing_from_the_others(resolver: Resolver) -> None:
@@ -79,12 +79,12 @@ def test_who_leaves_takes_nothing_from_the_others(resolver: Resolver) -> None:
             await asyncio.get_running_loop().getaddrinfo("hangs.test", 80)
         assert resolver.asked["hangs.test"] == 2, "what was found is not kept"
 
-    lookups.run(main())
+    run(main())
 
 
 def test_a_name_that_hangs_holds_up_no_end(resolver: Resolver) -> None:
     async def main() -> None:
         await hanging(1)
 
-    lookups.run(main())
+    run(main())
     assert not resolver.go.is_set()

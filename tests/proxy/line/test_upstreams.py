@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from proxy import lookups
 from proxy.breaker import FAILURES_MAX
 from proxy.cli import main
+from proxy.lookups import Loop
+from proxy.loop import run
 from tests.proxy.line.chat import CHARGE, CHAT, PATH, SSE, STREAM, WORD, chunk, how, told
 from tests.proxy.line.governed import Governed, governed, post, until
 from tests.proxy.line.test_endings import then
@@ -49,7 +50,7 @@ class Clock:
 
     def __init__(self, line: Governed) -> None:
         self.now = 0.0
-        line.app.sidecar.places._clock = lambda: self.now
+        line.app.sidecar.places.clock = lambda: self.now
 
 
 def standing(line: Governed, name: str = "bad") -> tuple[int, bool]:
@@ -358,7 +359,7 @@ def test_a_resolver_that_hangs_for_one_upstream_holds_up_no_other(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
-        lookups.run(main())
+        run(main())
     finally:
         go.set()
 
@@ -371,4 +372,4 @@ def test_the_command_runs_on_such_look_ups(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("proxy.cli.serve", serve)
     assert main(["serve", "policy.yaml", "--data", str(tmp_path)]) == 0
-    assert isinstance(seen[0], lookups.Loop)
+    assert isinstance(seen[0], Loop)
