@@ -15,6 +15,7 @@ from pathlib import Path
 from policy.parse import PolicyError
 from proxy import demo, keeping
 from proxy.app import serve
+from proxy.calllog import Style
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
 from proxy.ledger.port import LedgerError
@@ -88,6 +89,13 @@ def parser() -> argparse.ArgumentParser:
         help="after SIGTERM, serve on for so long while /readyz already answers 503 (default: 0)",
     )
 
+    command.add_argument(
+        "--call-log",
+        choices=("auto", "json", "text", "off"),
+        default="auto",
+        help="a line for each call on stderr (default: text at a terminal, else JSON)",
+    )
+
     command = commands.add_parser("check", help="check a policy file, and say every problem at once")
     command.set_defaults(run=_check)
     command.add_argument("policy", type=Path)
@@ -144,9 +152,15 @@ def _serve(options: argparse.Namespace) -> int:
         connections_max=options.max_connections,
         buffered_max=options.max_buffered_mib * _MIB,
         drain_delay_s=options.drain_delay,
+        call_log=_call_log(options.call_log),
     )
     run(serve(settings, lambda url: _greet(settings, url)))
     return 0
+
+
+def _call_log(asked: str) -> Style | None:
+    text = asked == "text" or (asked == "auto" and sys.stderr.isatty())
+    return None if asked == "off" else "text" if text else "json"
 
 
 def _no_auth_problem(host: str) -> str | None:

@@ -113,6 +113,8 @@ class _Scrape(Collector):
         ledger, policy_file, load = self._sidecar.ledger, self._sidecar.policy_file, self._sidecar.load
         yield GaugeMetricFamily("connections", "Clients' connections that are open.", load.connections)
         yield CounterMetricFamily("connections_shed", "Connections over the bound, closed unserved.", load.shed)
+        dropped = self._sidecar.calls.dropped if self._sidecar.calls is not None else 0
+        yield CounterMetricFamily("log_lines_dropped", "Lines of calls that the log did not take.", dropped)
         yield GaugeMetricFamily("buffered_bytes", "Memory held for bodies of requests.", load.buffered)
         health = ledger.health()
         in_flight = GaugeMetricFamily("upstream_in_flight", "Calls in flight.", labels=["upstream"])

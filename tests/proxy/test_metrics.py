@@ -28,7 +28,11 @@ def sidecar():
     load = Load(connections=3, shed=4, buffered=5)
     places = SimpleNamespace(standings=lambda: [("up", 6, False), ("down", 0, True)])
     return SimpleNamespace(
-        ledger=ledger, policy_file=SimpleNamespace(rules=rules, reloads_failed=2), load=load, places=places
+        ledger=ledger,
+        policy_file=SimpleNamespace(rules=rules, reloads_failed=2),
+        load=load,
+        places=places,
+        calls=SimpleNamespace(dropped=5),
     )
 
 
@@ -57,6 +61,7 @@ def test_the_state_is_read_when_scraped(sidecar):
     assert found["agent_ledger_connections_shed_total",] == 4
     assert found["agent_ledger_buffered_bytes",] == 5
     assert (found["agent_ledger_upstream_in_flight", "up"], found["agent_ledger_upstream_open", "up"]) == (6, 0)
+    assert found["agent_ledger_log_lines_dropped_total",] == 5
     assert (found["agent_ledger_upstream_in_flight", "down"], found["agent_ledger_upstream_open", "down"]) == (0, 1)
     sidecar.ledger.health = lambda: Health(False, "disk full", 7, "abc")
     assert samples(metrics, sidecar)["agent_ledger_ledger_ok",] == 0
