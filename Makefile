@@ -25,7 +25,7 @@ test: $(VENV)/.test lint
 	$(BIN)/pytest --numprocesses auto
 
 bench: $(VENV)/.test
-	$(BIN)/python -m tests.bench.ledger
+	$(BIN)/python -m tests.bench
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
