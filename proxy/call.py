@@ -1,7 +1,4 @@
-"""One run of the app for a request: what uvicorn would let through of it, or answer otherwise, on either side.
-
-What is used of uvicorn's `RequestResponseCycle` beyond its documentation is named in `proxy.protocol`.
-"""
+"""One request, and the run of the app that answers it: the ASGI side of a connection."""
 
 from __future__ import annotations
 
@@ -13,156 +10,255 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from starlette.types import Message, Scope
 
+from proxy.answering import head_lines, refusal_headers
 from proxy.framing import Refusal
 
 if TYPE_CHECKING:
-    from proxy import protocol as server_protocol
+    from proxy.protocol import Connection
 
 logger = logging.getLogger("agent_ledger.server")
+
+CLIENT = "agent_ledger"  # the scope's extension: the request's `Client`
 
 _SHUTTING_DOWN = Refusal(503, "shutting_down", "the server is shutting down")
 _INTERNAL = Refusal(500, "internal_error", "the server failed on this request")
 _GONE: Message = {"type": "http.disconnect"}
 
 
-CLIENT = "agent_ledger"  # the scope's extension: the request's `Client`
-
-
 class Client(Protocol):
-    """What the gate may know of a request's client beside ASGI.
-
-    ``whole_body`` is the request's body where all of it has arrived; asking for it is receiving it.
-    """
+    """What an app may know of its client beside ASGI, as ``scope["extensions"]["agent_ledger"]``."""
 
     @property
-    def whole_body(self) -> bytes | None: ...
+    def whole_body(self) -> bytes | None:
+        """The request's body where all of it is there and none has been received yet; `receive` gives it all the
+        same.
+        """
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """Have it called, once and soon, when the client has left, be that already; None: no longer."""
+        """Have it called, once and soon, when `receive` would tell of a disconnect after the request's whole body;
+        None: no longer. It is for a request that is whole, and ends with its answer.
+        """
 
 
 class Call:
-    """One run of the app: whatever it raises becomes a JSON error or, once the answer has begun, an abort.
+    """Whatever the app raises becomes a JSON error or, once the answer has begun, an abort.
 
-    To break an answer off, an app raises ConnectionAbortedError. Under uvicorn that must end in the connection closing
-    before the promised end (the Content-Length, or the last chunk); an HTTP/1.0 answer without a length promises none,
-    and is reset.
+    To break an answer off, an app raises ConnectionAbortedError: that ends in the connection closing before the
+    promised end (the Content-Length, or the last chunk); an HTTP/1.0 answer without a length promises none, and is
+    reset.
+
+    ``whole``: all of the request is there. ``begun``: the app has said its answer's head; ``complete``: all of it.
+    ``disconnected``: nothing can be sent any more.
     """
 
-    __slots__ = ("app", "cycle", "protocol", "receive", "watcher")
+    __slots__ = (
+        "_bodiless",
+        "_callback",
+        "_chunked",
+        "_connection",
+        "_head",
+        "_left",
+        "_news",
+        "_pieces",
+        "_received",
+        "_scope",
+        "awaits_continue",
+        "begun",
+        "complete",
+        "disconnected",
+        "held",
+        "keep_alive",
+        "old",
+        "task",
+        "whole",
+    )
 
-    cycle: RequestResponseCycle
+    task: asyncio.Task[None]
 
-    def __init__(self, app: ASGIApp, protocol: server_protocol.Protocol) -> None:
-        self.app = app
-        self.protocol = protocol
-        self.watcher: asyncio.Task[None] | None = None
-        self.receive: Receive
+    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool, awaits_continue: bool) -> None:
+        self._connection = connection
+        self._scope: Scope | None = scope
+        self.keep_alive = keep_alive
+        self.awaits_continue = awaits_continue
+        self.old = scope["http_version"] == "1.0"
+        self._bodiless = scope["method"] == "HEAD"
+        self.whole = self.begun = self.complete = self.disconnected = False
+        self.held = 0  # bytes that have arrived and are not received yet
+        self._pieces: list[bytes] = []
+        self._received = False  # all of the body
+        self._news: asyncio.Event | None = None
+        self._callback: Callable[[], None] | None = None
+        self._head = b""  # not sent yet
+        self._chunked = False
+        self._left = -1  # bytes until the stated length; -1: none is
+        scope["extensions"] = {CLIENT: self}
 
-    whole_body = None
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        if callback is None and self.watcher is not None:
-            self.watcher.cancel()
-        elif callback is not None and self.watcher is None:
-            self.watcher = asyncio.get_running_loop().create_task(self._watch(callback))
-
-    async def _watch(self, callback: Callable[[], None]) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        callback()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.protocol.running = self.cycle
-        if scope["http_version"] == "1.0":
-            send = _unchunked(self.cycle, send)
-        if self.protocol.stage == "body":
-            send = self.closing(send)
+    async def run(self) -> None:
+        scope, self._scope = self._scope, None  # it holds us: only a collection would free the two
+        assert scope is not None, "run twice"
+        serving = self._connection.serving
         try:
-            self.receive = receive = self.attending(receive)
-            await self.app({**scope, "extensions": {CLIENT: self}}, receive, send)
+            await serving.app(scope, self.receive, self.send)
+            if not (self.complete or self.disconnected):
+                logger.error("the application ended, and its answer had not")
+                await self._fail(_INTERNAL)
         except ConnectionAbortedError:
-            self.cut()
+            self._cut()
         except asyncio.CancelledError:
-            await self.fail(_SHUTTING_DOWN, send)
+            await self._fail(_SHUTTING_DOWN)
         except Exception as error:
             # The frames, but not the message: an exception may quote a header or a body.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s in the application\n%s", type(error).__name__, frames)
-            await self.fail(_INTERNAL, send)
+            await self._fail(_INTERNAL)
+        finally:
+            serving.tasks.discard(self.task)
 
-    def attending(self, receive: Receive) -> Receive:
-        """A client that sends no more may have left: the app is told so, and what it answers is sent all the same."""
-        whole = False
+    # -- the request ---------------------------------------------------------------------------------------------
+    def arrived(self, body: bytes) -> None:
+        self._pieces.append(body)
+        self.held += len(body)
+        self.tell()
 
-        async def wrapped() -> Message:
-            nonlocal whole
-            if not (whole and self.protocol.half_closed):
-                message = await receive()
-            if whole and self.protocol.half_closed:
-                return _GONE
-            whole = not message.get("more_body", False)
-            return message
+    @property
+    def whole_body(self) -> bytes | None:
+        if not self.whole or self._received:
+            return None
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
 
-        return wrapped
+    async def receive(self) -> Message:
+        connection = self._connection
+        if self.awaits_continue and not connection.transport.is_closing():
+            self.awaits_continue = False
+            connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self.disconnected or self.complete):
+            if connection.read_paused:
+                connection.resume_reading()
+            if self._received:
+                if connection.half_closed:
+                    break
+            elif self._pieces or self.whole:
+                body = b"".join(self._pieces)
+                self._pieces, self.held, self._received = [], 0, self.whole
+                return {"type": "http.request", "body": body, "more_body": not self.whole}
+            if self._news is None:
+                self._news = asyncio.Event()
+            self._news.clear()
+            await self._news.wait()
+        return _GONE
 
-    def closing(self, send: Send) -> Send:
-        """Tells a client whose body is not all there when its answer begins that this connection ends with it."""
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        self._callback = callback
+        if callback is not None:
+            if self.disconnected or self._connection.half_closed:
+                self.tell_gone()
+            elif self._connection.read_paused and self.whole:  # behind it, the next request waits
+                self._connection.resume_reading()
 
-        async def wrapped(message: Message) -> None:
-            if message["type"] != "http.response.start" or self.protocol.stage != "body":
-                await send(message)
-                return
-            await send({**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]})
-            self.cycle.keep_alive = True  # uvicorn would close at once, and reset an answer on its way: we linger
+    def tell(self) -> None:
+        """Whoever waits in `receive` looks again."""
+        if self._news is not None:
+            self._news.set()
 
-        return wrapped
+    def tell_gone(self) -> None:
+        """The client has left, or at least sends no more."""
+        self.tell()
+        if self._callback is not None:
+            self._connection.loop.call_soon(self._call_back)
 
-    async def fail(self, refusal: Refusal, send: Send) -> None:
-        if self.cycle.response_complete or self.cycle.disconnected:
+    def _call_back(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None and not self.complete:
+            callback()
+
+    def disconnect(self) -> None:
+        """It has left: what is sent from now on goes nowhere."""
+        if not self.disconnected:
+            self.disconnected = True
+            self.tell_gone()
+
+    # -- the answer ----------------------------------------------------------------------------------------------
+    async def send(self, message: Message) -> None:
+        if (drained := self._connection.drained) is not None and not self.disconnected:
+            await drained.wait()
+        if self.disconnected:
             return
-        if self.cycle.response_started:
-            self.cut()
-            return
-        await send({"type": "http.response.start", "status": refusal.status, "headers": refusal_headers(refusal)})
-        await send({"type": "http.response.body", "body": refusal.body()})
+        kind = message["type"]
+        if kind == "http.response.body" and self.begun and not self.complete:
+            self._pass_on(message.get("body", b""), message.get("more_body", False))
+        elif kind == "http.response.start" and not self.begun:
+            self._begin(message["status"], message.get("headers", ()))
+        else:
+            raise RuntimeError(f"{kind} can't be sent here")
 
-    def cut(self) -> None:
-        if self.cycle.disconnected:
+    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The head waits for the body's first piece, so that both are one write; but for this turn of the loop only."""
+        lines, length, closes = head_lines(status, headers)
+        if closes:
+            self.keep_alive = False
+        elif not (self.keep_alive and self.whole):  # what is still to come of the request is not waited for
+            self.keep_alive = False
+            lines += b"connection: close\r\n"
+        if status in (204, 304):
+            self._bodiless = True
+        elif length is not None:
+            self._left = 0 if self._bodiless else length
+        elif not (self.old or self._bodiless):  # HTTP/1.0 knows no chunks: such an answer ends with the connection
+            self._chunked = True
+            lines += b"transfer-encoding: chunked\r\n"
+        self.begun, self.awaits_continue = True, False
+        self._head = lines + b"\r\n"
+        self._connection.loop.call_soon(self._send_head)
+
+    def _send_head(self) -> None:
+        if self._head and not self.disconnected:
+            self._connection.transport.write(self._head)
+            self._head = b""
+
+    def _pass_on(self, body: bytes, more: bool) -> None:
+        head, self._head = self._head, b""
+        if self._bodiless:
+            data = head
+        elif self._chunked:
+            pieces = (head, b"%x\r\n" % len(body), body, b"\r\n") if body else (head,)
+            data = b"".join(pieces if more else (*pieces, b"0\r\n\r\n"))
+        else:
+            if self._left >= 0:
+                self._left -= len(body)
+                if self._left < 0:
+                    raise RuntimeError("the answer is longer than its Content-Length")
+            data = head + body if head else body
+        if data:
+            self._connection.transport.write(data)
+        if not more:
+            if self._left > 0:
+                raise RuntimeError("the answer is shorter than its Content-Length")
+            self.complete = True
+            self.tell()
+            self._connection.answered(self)
+
+    async def _fail(self, refusal: Refusal) -> None:
+        if self.begun and not self.complete:
+            self._cut()
+        elif not self.begun:
+            await self.send(
+                {"type": "http.response.start", "status": refusal.status, "headers": refusal_headers(refusal)}
+            )
+            await self.send({"type": "http.response.body", "body": refusal.body()})
+
+    def _cut(self) -> None:
+        if self.disconnected:
             return
-        self.cycle.disconnected = True  # uvicorn then neither writes nor complains
-        transport = self.protocol.transport
-        if self.cycle.scope["http_version"] == "1.0":
+        self._send_head()
+        self.disconnected = True
+        transport = self._connection.transport
+        if self.old:
             reset = struct.pack("ii", 1, 0)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             transport.abort()
         else:
             transport.close()
-
-
-def _unchunked(cycle: RequestResponseCycle, send: Send) -> Send:
-    """HTTP/1.0 knows no chunks, which uvicorn would send it: an answer without a length ends with the connection."""
-    framed = True
-
-    async def wrapped(message: Message) -> None:
-        nonlocal framed
-        if message["type"] == "http.response.start":
-            framed = any(name.lower() == b"content-length" for name, _ in message["headers"])
-            if not framed:
-                cycle.chunked_encoding = False
-        elif not framed:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await send(message)
-
-    return wrapped
-
-
-def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
-    length = b"%d" % len(refusal.body())
-    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
-    if refusal.status == 405:  # a CONNECT or TRACE, on any path
-        headers.append((b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"))
-    return [*headers, (b"retry-after", b"1")] if refusal.status == 503 else headers

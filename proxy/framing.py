@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 TARGET_BYTES_MAX = 16 * 1024
 HEADER_BYTES_MAX = 64 * 1024
@@ -51,6 +52,8 @@ _PATH_PROBLEM = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# What most paths are: nothing in them needs the look above, which costs ten times as much.
+_PLAIN_PATH = re.compile(rb"(?:/[\w~-][\w.~-]*)+/?")
 _PATH_PROBLEMS = {
     "start": "the path must begin with a slash",
     "empty": "the path must not begin with an empty segment, nor must what follows the upstream's name",
@@ -92,12 +95,22 @@ def path_problem(raw_path: bytes) -> str | None:
     A path that two readers could take for different ones is never rewritten, only refused. ``%2F`` and ``%252e``
     have one reading, and pass.
     """
+    if _PLAIN_PATH.fullmatch(raw_path):
+        return None
     found = _PATH_PROBLEM.search(raw_path)
     return _PATH_PROBLEMS[found.lastgroup] if found and found.lastgroup else None
 
 
-def head_problem(method: bytes, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
-    """Why a parsed head is refused; None for one to be taken. Header names are lower case."""
+def head_problem(
+    method: bytes,
+    target: bytes,
+    version: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    fields: Mapping[bytes, bytes],
+) -> Refusal | None:
+    """Why a parsed head is refused; None for one to be taken. Header names are lower case; ``fields`` are the headers
+    by name.
+    """
     if version not in ("1.1", "1.0"):
         return HTTP_VERSION
     if method in (b"CONNECT", b"TRACE"):
@@ -106,31 +119,45 @@ def head_problem(method: bytes, target: bytes, version: str, headers: Sequence[t
     if b"#" in query:
         return malformed("the request's target holds a fragment")
     problem = path_problem(path)
-    return malformed(problem) if problem else _header_problem(version, headers)
+    return malformed(problem) if problem else _header_problem(version, headers, fields)
 
 
-def _header_problem(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+def _header_problem(
+    version: str, headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes]
+) -> Refusal | None:
     if len(headers) > HEADERS_MAX:
         return HEADERS_TOO_LARGE
-    single: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name == b"upgrade":
-            return Refusal(501, "upgrade_refused", "upgrades (WebSocket, h2c) are not served")
-        if name in _SINGLE:
-            if name in single:
-                return malformed(f"the header {name.decode()} is there twice")
-            single[name] = value
-    if not _HOST.fullmatch(single.get(b"host", b"").strip(b" \t")):
+    if b"upgrade" in fields:
+        return Refusal(501, "upgrade_refused", "upgrades (WebSocket, h2c) are not served")
+    if len(fields) != len(headers) and (twice := _twice(headers)):
+        return malformed(f"the header {twice.decode()} is there twice")
+    if not _is_host(fields.get(b"host", b"")):
         return malformed("exactly one valid Host header is required")
-    if len(single.get(b"content-length", b"")) > _LENGTH_DIGITS_MAX:
+    if len(fields.get(b"content-length", b"")) > _LENGTH_DIGITS_MAX:
         return malformed("the Content-Length is absurd")
-    if single.get(b"expect", b"100-continue").strip(b" \t").lower() != b"100-continue":
+    if b"expect" in fields and fields[b"expect"].strip(b" \t").lower() != b"100-continue":
         return Refusal(417, "expectation_failed", "only 100-continue can be expected")
-    coding = single.get(b"transfer-encoding")
+    coding = fields.get(b"transfer-encoding")
     if coding is None:
         return None
-    if version == "1.0" or b"content-length" in single:
+    if version == "1.0" or b"content-length" in fields:
         return malformed("Transfer-Encoding contradicts the version or the Content-Length")
     if coding.strip(b" \t").lower() != b"chunked":
         return Refusal(501, "transfer_encoding", "the only transfer coding served is chunked")
     return None
+
+
+def _twice(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """A name of `_SINGLE` that is there more than once."""
+    found: set[bytes] = set()
+    for name, _ in headers:
+        if name in _SINGLE:
+            if name in found:
+                return name
+            found.add(name)
+    return None
+
+
+@lru_cache(64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value.strip(b" \t")) is not None

@@ -1,8 +1,7 @@
-"""One client's connection: uvicorn's httptools protocol, hardened where it would believe, wait or hold too much.
+"""One client's connection: httptools' parser, hardened where a server would believe, wait or hold too much.
 
-What is used of uvicorn beyond its documentation, each held by a test: of `HttpToolsProtocol` the parser's callbacks,
-`send_400_response`, `on_response_complete`, `shutdown` and the attributes `app`, `cycle`, `pipeline`, `flow`, `url`,
-`headers`, `parser`; of `RequestResponseCycle` the attributes named in `Call`; of `ServerState` its two sets.
+Not uvicorn's protocol, each part of which was overridden here already: its way with a request (an event, closures and
+two timers for each, an answer in two writes) costs as much as all else that the server does.
 
 Beyond the bound of connections a few spare ones are served, for probes and operators: their requests carry `spare` in
 the scope's state, and the app turns calls away. Where even those are taken, the one longest unserved makes room.
@@ -12,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from asyncio import TimerHandle
-from dataclasses import dataclass
-from typing import Literal, NoReturn
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final, Literal, NoReturn
+from urllib.parse import unquote
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from starlette.types import ASGIApp, Scope
 
-from proxy.call import Call, refusal_headers
+from proxy.answering import refusal_answer
+from proxy.call import Call
 from proxy.framing import (
     HEADER_BYTES_MAX,
     HEADERS_TOO_LARGE,
@@ -37,8 +38,11 @@ _UNREADABLE = malformed("this is not a well-formed HTTP/1.1 request")
 _TOO_SLOW = Refusal(408, "request_timeout", "the request took too long to arrive")
 _OVERLOADED = Refusal(503, "overloaded", "too many connections are open; try again in a moment")
 # Bytes that may arrive without a header or a piece of body coming of it (an endless header, chunk extension, trailer).
-_IDLE_BYTES_MAX = TARGET_BYTES_MAX + HEADER_BYTES_MAX
-_PIPELINED_MAX = 32
+_IDLE_BYTES_MAX: Final = TARGET_BYTES_MAX + HEADER_BYTES_MAX
+_HELD_BYTES_MAX: Final = 64 * 1024  # of a body that the app has not received; then its client waits
+_PIPELINED_MAX: Final = 32
+_CLOCK_S: Final = 0.001  # how early a loop's timers may ring
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,225 +64,360 @@ class Edges:
 
 
 class _Refused(Exception):
-    """Leaves a parser's callback; the parser gives up and uvicorn calls `send_400_response`."""
+    """Leaves a parser's callback; the parser gives up."""
 
 
-class Protocol(HttpToolsProtocol):
-    """Refuses by raising `_Refused` in the parser's callbacks, or by `refuse` outside them."""
+@dataclass(slots=True)
+class Serving:
+    """What the connections of one server share. ``spare`` are those beyond the bound, oldest first."""
 
-    def __init__(
-        self, config: Config, state: ServerState, edges: Edges, load: Load, spare: dict[Protocol, None]
-    ) -> None:
-        super().__init__(config, state, {})
-        self.access_log = False  # whatever handlers are attached to its logger: it would print ?key=
-        self.served = self.app
-        self.edges = edges
-        self.load = load
-        self.spare = spare  # oldest first
-        self.stage: Literal["idle", "head", "body"] = "idle"
-        self.running: RequestResponseCycle | None = None  # with pipelined requests `cycle` is the last one read
-        self.refusal = _UNREADABLE
-        self.deaf = False
+    app: ASGIApp
+    edges: Edges
+    load: Load
+    connections: set[Connection] = field(default_factory=set)
+    spare: dict[Connection, None] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Connection(asyncio.Protocol):
+    """Refuses by raising `_Refused` in the parser's callbacks, or by `refuse` outside them.
+
+    ``running`` is the call that is being answered, ``call`` the last one read; between them wait those in ``pipeline``.
+    ``drained`` is set while the client doesn't read what it is sent: an event for when it does.
+    """
+
+    __slots__ = (
+        "_addresses",
+        "_body_bytes",
+        "_deaf",
+        "_due",
+        "_headers",
+        "_idle_bytes",
+        "_kept",
+        "_measured",
+        "_parser",
+        "_pipeline",
+        "_refusal",
+        "_slowed",
+        "_stage",
+        "_stall",
+        "_timer",
+        "_url",
+        "call",
+        "drained",
+        "half_closed",
+        "loop",
+        "read_paused",
+        "running",
+        "serving",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self.loop = asyncio.get_running_loop()
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        # What follows a request with `Connection: close` is no error that would cost that request its answer.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._addresses: tuple[Any, Any] = (None, None)
+        self._stage: Literal["idle", "head", "body"] = "idle"
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._measured = False
+        self.call: Call | None = None
+        self.running: Call | None = None
+        self._pipeline: deque[Call] = deque()
+        self._refusal = _UNREADABLE
+        self._deaf = False
         self.half_closed = False
-        self.idle_bytes = 0
-        self.header_bytes = 0
-        self.body_bytes = 0
-        self.held = False
-        self.deadline: TimerHandle | None = None
-        self.stall: TimerHandle | None = None
+        self.read_paused = False
+        self.drained: asyncio.Event | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._idle_bytes = 0
+        self._body_bytes = 0
+        self._slowed = False  # its client was told to wait with more of its body
+        self._kept = False  # it is kept open, and unused
+        self._due = inf
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- the connection ------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect_more()
-        self.load.connections += 1
-        if self.load.connections > self.load.connections_max:
-            self.app_state["spare"] = True
-            self.spare[self] = None
-            if len(self.spare) > CONNECTIONS_SPARE:
-                next(each for each in self.spare if each.unserved)._shed()
+        serving, load = self.serving, self.serving.load
+        self.transport = transport
+        self._addresses = (_address(transport, "sockname"), _address(transport, "peername"))
+        serving.connections.add(self)
+        self._expect_within(serving.edges.head_s)
+        load.connections += 1
+        if load.connections > load.connections_max:
+            serving.spare[self] = None
+            if len(serving.spare) > CONNECTIONS_SPARE:
+                next(each for each in serving.spare if each.running is None)._shed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.load.connections -= 1
-        self.spare.pop(self, None)
-        self._expect_no_more()
+        self.serving.connections.discard(self)
+        self.serving.spare.pop(self, None)
+        self.serving.load.connections -= 1
+        self._due = inf
+        if self._timer is not None:
+            self._timer.cancel()
         self.resume_writing()
-        self._disconnect_running()
+        if self.running is not None:
+            self.running.disconnect()
+        # What each holds of the other is let go: only a collection would free them.
+        self._pipeline.clear()
+        self.call = self.running = self._parser = None
 
     def data_received(self, data: bytes) -> None:
-        if not self.deaf:
-            self.idle_bytes += len(data)
-            super().data_received(data)
+        if self._deaf or self._parser is None:
+            return
+        size = len(data)
+        self._idle_bytes += size
+        self._measured = size > HEADER_BYTES_MAX or self._stage == "head"
+        if self._kept:
+            self._kept, self._due = False, inf
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self.refuse(self._refusal)
+        if self._idle_bytes or self._stage != "idle" or self.running is None:
             self._judge_progress(line_ended=data.endswith(b"\n"))
 
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether to go on: a client may say that it sends no more, and still wait for the answers to what it sent."""
-        if self.half_closed:
-            return True  # it is told again when reading, that was paused, goes on
-        running = self.running
-        if running is None or running.response_complete or running.disconnected:
+    def eof_received(self) -> bool:
+        """Whether to go on: a client may say that it sends no more, and still wait for the answers to what it sent.
+
+        It is told again when reading, that was paused, goes on.
+        """
+        if self.running is None or self.call is None or self.running.disconnected:
             return False
-        if self.stage != "idle" and not self.deaf:
+        if self._stage != "idle" and not self._deaf:
             return False  # it ends in the middle of a request
         self.half_closed = True
-        self.cycle.keep_alive = False
-        running.message_event.set()
+        self.call.keep_alive = False
+        self.running.tell_gone()
         return True
 
     def pause_writing(self) -> None:
-        super().pause_writing()
-        self.stall = self.loop.call_later(self.edges.stall_s, self.transport.abort)
+        self.drained = asyncio.Event()
+        self._stall = self.loop.call_later(self.serving.edges.stall_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.stall is not None:
-            self.stall.cancel()
-            self.stall = None
+        if self.drained is not None:
+            self.drained.set()
+            self.drained = None
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _pause_reading(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """Close it, once what it waits for has been answered."""
+        if self.running is None or self.call is None:
+            self.transport.close()
+        else:
+            self.call.keep_alive = False
 
     # -- the parser's callbacks ----------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
-        self.stage = "head"
-        self.header_bytes = 0
-        super().on_message_begin()
+        self._stage = "head"
+        self._url = b""
+        self._headers = []
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > TARGET_BYTES_MAX:
+        self._url += url
+        if len(self._url) > TARGET_BYTES_MAX:
             self._raise(TARGET_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.header_bytes += len(name) + len(value) + 4
-        if self.header_bytes > HEADER_BYTES_MAX:
-            self._raise(HEADERS_TOO_LARGE)
-        # Trailers come here too, and X_Agent_Id is X-Agent-Id to whoever reads headers as CGI does: both are dropped.
-        if self.stage == "head" and b"_" not in name:
-            super().on_header(name, value.rstrip(b" \t"))  # the parser leaves what white space follows a value
+        self._headers.append((name, value))  # a trailer comes too late to be taken for one of the head
 
     def on_headers_complete(self) -> None:
-        problem = head_problem(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        raw, target, parser = self._headers, self._url, self._parser
+        assert parser is not None
+        if self._measured:
+            self._measure_headers()
+        # X_Agent_Id is X-Agent-Id to whoever reads headers as CGI does: it is dropped. The parser leaves what white
+        # space follows a value.
+        headers = [(name.lower(), value.rstrip(b" \t")) for name, value in raw if b"_" not in name]
+        fields = dict(headers)
+        method, version = parser.get_method(), parser.get_http_version()
+        problem = head_problem(method, target, version, headers, fields)
         if problem is not None:
             self._raise(problem)
-        if len(self.pipeline) == _PIPELINED_MAX:
+        if len(self._pipeline) == _PIPELINED_MAX:
             self._raise(_UNREADABLE)  # never told: those before it are still to be answered
-        self._expect_no_more()
-        self.stage = "body"
-        self.idle_bytes = self.body_bytes = 0
-        self.app = call = Call(self.served, self)
-        super().on_headers_complete()
-        call.cycle = self.cycle
-        if self.load.closing or self in self.spare:
-            self.cycle.keep_alive = False
-        if self.cycle.scope["http_version"] == "1.0":
-            self.cycle.waiting_for_100_continue = False  # such a client may not know what that is
-        if not self.pipeline:
-            self.running = self.cycle
+        self._stage, self._due = "body", inf
+        self._idle_bytes = self._body_bytes = 0
+        serving, old = self.serving, version == "1.0"
+        keep_alive = parser.should_keep_alive() and not (old or serving.load.closing or self in serving.spare)
+        # A client of the old may not know what a 100 Continue is.
+        expects = b"expect" in fields and not old
+        scope = self._scope(method, target, version, headers)
+        self.call = call = Call(self, scope, keep_alive=keep_alive, awaits_continue=expects)
+        if self.running is None:
+            self._run(call)
+        else:
+            self._pause_reading()
+            self._pipeline.append(call)
 
     def on_body(self, body: bytes) -> None:
-        self.idle_bytes = 0
-        self.body_bytes += len(body)
-        super().on_body(body)
+        assert self.call is not None
+        self._idle_bytes = 0
+        self._body_bytes += len(body)
+        self.call.arrived(body)
+        if self.call.held > _HELD_BYTES_MAX:
+            self._pause_reading()
 
     def on_message_complete(self) -> None:
-        self._expect_no_more()
-        self.stage = "idle"
-        self.idle_bytes = 0
-        super().on_message_complete()
+        assert self.call is not None
+        if self._measured:
+            self._measure_headers()  # with its trailers
+        self._stage, self._due = "idle", inf
+        self._idle_bytes = 0
+        self.call.whole = True
+        self.call.tell()
 
-    def on_response_complete(self) -> None:
-        if self.pipeline:
-            self.running = self.pipeline[-1][0]  # at once: it may be told that no more comes before its task begins
-        super().on_response_complete()
-        if self.stage == "body" and self.cycle.response_complete and not self.transport.is_closing():
-            self._linger()  # answered before its body was read: what still comes of it is not worth a connection
+    def _measure_headers(self) -> None:
+        if sum(len(name) + len(value) + 4 for name, value in self._headers) > HEADER_BYTES_MAX:
+            self._raise(HEADERS_TOO_LARGE)
 
-    @property
-    def unserved(self) -> bool:
-        return self.running is None or self.running.response_complete
+    def _scope(self, method: bytes, target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> Scope:
+        raw_path, _, query = target.partition(b"?")
+        path = raw_path.decode("ascii")
+        server, client = self._addresses
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "scheme": "http",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "server": server,
+            "client": client,
+            "state": {"spare": True} if self in self.serving.spare else {},
+        }
+
+    # -- answering -----------------------------------------------------------------------------------------------
+    def _run(self, call: Call) -> None:
+        self.running = call
+        call.task = task = self.loop.create_task(call.run())
+        self.serving.tasks.add(task)
+
+    def answered(self, call: Call) -> None:
+        """All of its answer is on the way."""
+        self.running = None
+        if self.transport.is_closing():
+            return
+        if not call.whole:
+            self._linger()  # what still comes of it is not worth a connection
+        elif not call.keep_alive:
+            self.transport.close()
+        else:
+            self.resume_reading()
+            if self._pipeline:
+                self._run(self._pipeline.popleft())
+            elif self._stage == "idle":
+                self.call, self._kept = None, True
+                self._expect_within(self.serving.edges.keep_alive_s)
 
     # -- refusing ------------------------------------------------------------------------------------------------
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(self.refusal)
-
     def refuse(self, refusal: Refusal) -> None:
         """Answer with the refusal if nothing else is being answered; read no further request from this client."""
         running = self.running
-        if running is None or running.response_complete:
+        if running is None:
             self._answer(refusal)
-        elif self.stage != "body" or running is not self.cycle:
-            self.deaf = True  # an earlier request is sound: it gets its answer, and then uvicorn closes
+        elif self._stage != "body" or running is not self.call:
+            self._deaf = True  # an earlier request is sound: it gets its answer, and then the connection closes
             running.keep_alive = False
-            self._expect_no_more()
-        elif running.response_started:
-            self._disconnect_running()
+            self._due = inf
+        elif running.begun:
+            running.disconnect()
             self.transport.abort()
         else:
-            self._disconnect_running()
+            running.disconnect()
             self._answer(refusal)
 
     def _raise(self, refusal: Refusal) -> NoReturn:
-        self.refusal = refusal
+        self._refusal = refusal
         raise _Refused
 
     def _answer(self, refusal: Refusal) -> None:
-        self.load.refused[refusal.code] += 1
-        lines = [b"%b: %b\r\n" % header for header in refusal_headers(refusal)]
-        self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body()]))
+        self.serving.load.refused[refusal.code] += 1
+        self.transport.write(refusal_answer(refusal))
         self._linger()
 
     def _shed(self) -> None:
-        self.load.shed += 1
-        del self.spare[self]
-        if not self.deaf:
+        self.serving.load.shed += 1
+        del self.serving.spare[self]
+        if not self._deaf:
             self._answer(_OVERLOADED)
         self.transport.close()
 
     def _linger(self) -> None:
-        self.deaf = True
-        self._unset_keepalive_if_required()
-        self._expect_no_more()
-        self.flow.resume_reading()
+        self._deaf = True
+        self.resume_reading()
         with contextlib.suppress(OSError):  # a reset that has not been told yet
             self.transport.write_eof()
-        self.deadline = self.loop.call_later(self.edges.linger_s, self.transport.close)
-
-    def _disconnect_running(self) -> None:
-        if self.running is not None and not self.running.response_complete:
-            self.running.disconnected = True
-            self.running.message_event.set()
+        self._expect_within(self.serving.edges.linger_s)
 
     # -- waiting for the client ----------------------------------------------------------------------------------
     def _judge_progress(self, line_ended: bool) -> None:
-        if self.deaf:
+        if self._deaf or self._parser is None:
             return
-        if line_ended and self.stage == "head" and self.url and self.parser.get_http_version() == "0.0":
+        if line_ended and self._stage == "head" and self._url and self._parser.get_http_version() == "0.0":
             self.refuse(HTTP_VERSION)  # a line without a version: HTTP/0.9, behind which nothing need come
-        elif self.idle_bytes > _IDLE_BYTES_MAX:
-            self.refuse(_UNREADABLE if self.stage == "body" else HEADERS_TOO_LARGE)
-        elif self.stage != "idle" or self.unserved:
-            self._expect_more()
+        elif self._idle_bytes > _IDLE_BYTES_MAX:
+            self.refuse(_UNREADABLE if self._stage == "body" else HEADERS_TOO_LARGE)
+        elif self._due == inf and (self._stage != "idle" or self.running is None):
+            edges = self.serving.edges
+            self._expect_within(edges.body_s if self._stage == "body" else edges.head_s)
 
-    def _expect_more(self) -> None:
-        if self.deadline is None:
-            wait_s = self.edges.body_s if self.stage == "body" else self.edges.head_s
-            self.deadline = self.loop.call_later(wait_s, self._waited)
+    def _expect_within(self, seconds: float) -> None:
+        """One timer for all that a connection waits for: a request that comes at once moves ``_due``, and no timer."""
+        self._due = due = self.loop.time() + seconds
+        if self._timer is None or self._timer.when() > due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_at(due, self._look)
 
-    def _expect_no_more(self) -> None:
-        if self.deadline is not None:
-            self.deadline.cancel()
-            self.deadline = None
-
-    def _waited(self) -> None:
-        self.deadline = None
-        if self.stage == "body":
+    def _look(self) -> None:
+        self._timer = None
+        if self._due > self.loop.time() + _CLOCK_S:
+            if self._due != inf:
+                self._timer = self.loop.call_at(self._due, self._look)
+            return
+        self._due = inf
+        if self._deaf:
+            self.transport.close()
+        elif self._stage == "body":
             # A client that we told to wait (back-pressure) is not slow, nor while what it held back is on its way.
-            held, self.held = self.held, self.flow.read_paused
-            if held or self.held or self.body_bytes >= self.edges.body_bytes:
-                self.body_bytes = 0
-                self._expect_more()
+            slowed, self._slowed = self._slowed, self.read_paused
+            if slowed or self._slowed or self._body_bytes >= self.serving.edges.body_bytes:
+                self._body_bytes = 0
+                self._expect_within(self.serving.edges.body_s)
             else:
                 self.refuse(_TOO_SLOW)
-        elif self.idle_bytes:
+        elif self._idle_bytes and not self._kept:
             self.refuse(_TOO_SLOW)
         else:
             self.transport.close()
+
+
+def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
+    """(host, port); None where the client has gone already."""
+    found = transport.get_extra_info(name)
+    return (found[0], found[1]) if found else None

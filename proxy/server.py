@@ -1,4 +1,4 @@
-"""The HTTP server: an ASGI app behind uvicorn's machinery and the hardened protocol; start, drain, stop."""
+"""The HTTP server: an ASGI app behind the hardened protocol; start, drain, stop."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from starlette.types import ASGIApp
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from proxy.load import Load
-from proxy.protocol import Edges, Protocol
+from proxy.protocol import Connection, Edges, Serving
 
 logger = logging.getLogger("agent_ledger.server")
 
@@ -37,33 +36,13 @@ class Server:
     ) -> None:
         self._host = host
         self._port = port
-        self._edges = edges or Edges()
-        self._load = load or Load()
-        self._spare: dict[Protocol, None] = {}
-        self._config = Config(
-            app,
-            interface="asgi3",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,  # X-Forwarded-For is the client's word, and stays a header
-            server_header=False,
-            date_header=False,  # an upstream's own Date is passed on, and must not become two
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=self._edges.keep_alive_s,
-        )
-        self._state = ServerState()
-        self._connections = cast("set[Protocol]", self._state.connections)
+        self._serving = Serving(app, edges or Edges(), load or Load())
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._connecting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Listen; the port. Raises OSError when the address can't be had."""
-        self._config.load()
-        # A line for each malformed request would let anyone fill the disk: they are counted, in Load.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         try:
@@ -89,24 +68,25 @@ class Server:
         hurried = hurried or asyncio.Event()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurried.wait(), delay_s)
-        self._load.close()
-        state, deadline = self._state, asyncio.get_running_loop().time() + grace_s
-        for connection in self._connections:
-            if not connection.unserved:
+        serving = self._serving
+        serving.load.close()
+        deadline = asyncio.get_running_loop().time() + grace_s
+        for connection in serving.connections:
+            if connection.running is not None:
                 connection.shutdown()  # which leaves it open until it has been answered
-        await _until(lambda: not state.tasks, deadline, hurried)
+        await _until(lambda: not serving.tasks, deadline, hurried)
         for task in self._accepting:
             task.cancel()
         await asyncio.wait(self._accepting)
         self._close_listeners()
-        for connection in list(self._connections):
+        for connection in list(serving.connections):
             connection.shutdown()
-        await _until(lambda: not (state.tasks or self._connections), deadline, hurried)
-        for task in list(state.tasks):
+        await _until(lambda: not (serving.tasks or serving.connections), deadline, hurried)
+        for task in list(serving.tasks):
             task.cancel()
-        if state.tasks:
-            await asyncio.wait(state.tasks, timeout=_CANCELED_S)
-        for connection in list(self._connections):
+        if serving.tasks:
+            await asyncio.wait(serving.tasks, timeout=_CANCELED_S)
+        for connection in list(serving.connections):
             connection.transport.abort()
 
     async def _accept(self, listener: socket.socket) -> None:
@@ -130,12 +110,9 @@ class Server:
         try:
             # asyncio does so only for listeners of its own: each answer in two writes would wait 40 ms for an ACK.
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)
+            await asyncio.get_running_loop().connect_accepted_socket(partial(Connection, self._serving), client)
         except OSError:  # it has gone already
             client.close()
-
-    def _protocol(self) -> Protocol:
-        return Protocol(self._config, self._state, self._edges, self._load, self._spare)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -144,7 +121,7 @@ class Server:
 
 
 async def _until(true: Callable[[], bool], deadline: float, hurried: asyncio.Event) -> None:
-    # uvicorn tells of neither a task's end nor a connection's by an event.
+    # Neither a task's end nor a connection's costs the line an event.
     loop = asyncio.get_running_loop()
     while not true() and loop.time() < deadline and not hurried.is_set():  # noqa: ASYNC110
         await asyncio.sleep(0.01)

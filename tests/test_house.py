@@ -22,6 +22,7 @@ FLOORS = [
     {"proxy.server"},
     {"proxy.protocol"},
     {"proxy.call"},
+    {"proxy.answering"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
     {"proxy.attendance"},
     {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups"},

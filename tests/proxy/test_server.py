@@ -8,16 +8,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
+from proxy.call import CLIENT
 from proxy.load import Load
-from proxy.protocol import Edges, Protocol
+from proxy.protocol import Edges
 from proxy.server import Server, serve, stop_signals
 from tests.proxy.rawhttp import WAIT_S, Answer, Raw, ask, refused
 
@@ -544,6 +543,109 @@ async def test_hazard_26_an_answer_is_held_back_while_its_reader_holds_back() ->
     assert most_in_flight < 20_000_000  # what the kernel's socket buffers hold
 
 
+# -- what an app may know beside ASGI ------------------------------------------------------------------------------
+
+
+async def test_the_whole_body_is_there_without_waiting_and_is_received_all_the_same() -> None:
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope["extensions"][CLIENT]
+        body = client.whole_body
+        assert body == client.whole_body == (await receive())["body"]
+        assert client.whole_body is None
+        await reply(send, body)
+
+    async with serving(reading) as port, Raw.connect(port) as raw:
+        for data, body in [
+            (POST + b"Content-Length: 5\r\n\r\nhello", b"hello"),
+            (CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
+            (GET + b"\r\n", b""),
+        ]:
+            await raw.send(data)
+            assert (await raw.answer()).body == body
+
+
+async def test_a_body_that_is_not_all_there_is_received_only() -> None:
+    begun = asyncio.Event()
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope["extensions"][CLIENT]
+        assert client.whole_body is None
+        begun.set()
+        parts = [await receive()]
+        assert client.whole_body is None
+        while parts[-1]["more_body"]:
+            parts.append(await receive())
+        await reply(send, b"".join(part["body"] for part in parts))
+
+    async with serving(reading) as port, Raw.connect(port) as raw:
+        for expects in (b"", b"Expect: 100-continue\r\n"):
+            begun.clear()
+            await raw.send(POST + expects + b"Content-Length: 5\r\n\r\n")
+            await begun.wait()
+            await raw.send(b"hello")
+            assert (await raw.answer()).body == b"hello"
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+@pytest.mark.parametrize("leave", ["close", "reset", "half-close"])
+async def test_hazard_25_a_client_that_leaves_is_told_without_a_task_that_waits(leave: str, told_before: bool) -> None:
+    began, left, gone, told = asyncio.Event(), asyncio.Event(), asyncio.Event(), []
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope["extensions"][CLIENT]
+        if told_before:
+            began.set()
+            await _until_disconnected(receive)
+            client.on_gone(gone.set)
+            assert not gone.is_set(), "soon, not at once"
+        else:
+            client.on_gone(lambda: told.append(1))
+            client.on_gone(gone.set)
+            began.set()
+        await gone.wait()
+        left.set()
+
+    async with serving(waiting) as port, Raw.connect(port) as raw:
+        await raw.send(GET + b"\r\n" + GET + b"\r\n")  # the next one, that waits, hides nothing
+        await began.wait()
+        if leave == "close":
+            raw.writer.close()
+        elif leave == "reset":
+            raw.reset()
+        else:
+            raw.writer.write_eof()
+        await asyncio.wait_for(left.wait(), WAIT_S)
+    assert told == []
+
+
+@pytest.mark.parametrize("until", ["forgotten", "answered"])
+async def test_who_no_longer_asks_or_has_answered_is_not_told_that_its_client_left(until: str) -> None:
+    told, gone, ended = [], asyncio.Event(), asyncio.Event()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope["extensions"][CLIENT]
+        client.on_gone(lambda: told.append(1))
+        if until == "forgotten":
+            await _until_disconnected(receive)
+            client.on_gone(None)
+        else:
+            await reply(send, b"done")
+            await gone.wait()
+        await asyncio.sleep(0)
+        ended.set()
+
+    server = Server(waiting)
+    async with Raw.connect(await server.start()) as raw:
+        await raw.send(GET + b"\r\n")
+        if until == "answered":
+            await raw.answer()
+        raw.reset()
+        gone.set()
+        await asyncio.wait_for(ended.wait(), WAIT_S)
+    await server.shutdown(0.0)
+    assert told == []
+
+
 # -- start and stop ------------------------------------------------------------------------------------------------
 
 
@@ -707,31 +809,3 @@ async def test_hazard_34_no_request_is_logged(port: int, caplog: pytest.LogCaptu
     await ask(port, b"GET /gemini/v1?key=alk_secret HTTP/1.1\r\nHost: x\r\nAuthorization: alk_secret\r\n\r\n")
     await ask(port, b"GET /gemini/../v1?key=alk_secret HTTP/1.1\r\nHost: x\r\nAuthorization: alk_secret\r\n\r\n")
     assert "alk_secret" not in caplog.text
-
-
-def test_the_parts_of_uvicorn_that_the_protocol_builds_on_are_there() -> None:
-    callbacks: list[Callable[..., object]] = [
-        HttpToolsProtocol.connection_made,
-        HttpToolsProtocol.connection_lost,
-        HttpToolsProtocol.data_received,
-        HttpToolsProtocol.pause_writing,
-        HttpToolsProtocol.resume_writing,
-        HttpToolsProtocol.on_message_begin,
-        HttpToolsProtocol.on_url,
-        HttpToolsProtocol.on_header,
-        HttpToolsProtocol.on_headers_complete,
-        HttpToolsProtocol.on_body,
-        HttpToolsProtocol.on_message_complete,
-        HttpToolsProtocol.on_response_complete,
-        HttpToolsProtocol.send_400_response,
-    ]
-    for callback in callbacks:
-        assert callback.__name__ in vars(Protocol), f"{callback.__name__} is no longer overridden"
-    for name in ("_unset_keepalive_if_required", "shutdown"):
-        assert name in vars(HttpToolsProtocol)
-    used = set(HttpToolsProtocol.__init__.__code__.co_names)
-    assert {"app", "cycle", "pipeline", "flow", "parser", "headers", "transport", "loop"} <= used
-    kept = set(RequestResponseCycle.__init__.__code__.co_names)
-    answer = {"response_started", "response_complete", "chunked_encoding", "expected_content_length"}
-    assert answer | {"disconnected", "keep_alive", "message_event", "scope"} <= kept
-    assert {"connections", "tasks"} <= set(vars(ServerState()))
