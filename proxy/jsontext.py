@@ -7,13 +7,22 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from msgspec import MsgspecError
+from msgspec.json import Decoder, Encoder
+from msgspec.json import format as reformat
+
 DEPTH_MAX: Final = 200  # arrays and objects within each other; of tools' schemas and conversations none needs 40
 VALUES_MAX: Final = 500_000  # a parsed value takes up to 100 bytes, and parsing holds the interpreter's lock
 DIGITS_MAX: Final = 4300  # of a fraction; Python's own bound for integers
+_SHORT: Final = 16 * 1024  # bytes
 
 
 class JsonError(ValueError):
     """Not JSON that every reader would understand alike. The message says why and quotes none of it."""
+
+
+class _NotCanonical(Exception):
+    """JSON that is written otherwise than `dumps` of its value, but for spaces."""
 
 
 def loads(text: bytes) -> Any:
@@ -23,7 +32,31 @@ def loads(text: bytes) -> Any:
     if len(text) > VALUES_MAX and _many_values(text):
         raise JsonError(f"it holds more than {VALUES_MAX} values")
     try:
-        found = json.loads(
+        found = _canonical(text)
+    except (_NotCanonical, MsgspecError, ValueError, ArithmeticError, RecursionError):
+        found = _checked(text)
+    if _may_be_deep(text) and _is_deep(found):
+        raise JsonError("it is nested too deep")
+    return found
+
+
+def _canonical(text: bytes) -> Any:
+    """Parse what is written as it would be written again, in a fourth of the time: most clients' JSON, with spaces or
+    without. Any error: it isn't, and may be JSON all the same.
+
+    A text that its own value gives back says nothing that the value does not: no key stands twice in it.
+    """
+    found = _decode(text)
+    again = _encode(found)
+    if again != text and again != reformat(text, indent=-1):  # -1: without spaces
+        raise _NotCanonical
+    return found
+
+
+def _checked(text: bytes) -> Any:
+    """Parse any JSON, looking at each key."""
+    try:
+        return json.loads(
             text.decode("utf-8"), parse_float=_fraction, parse_constant=_refuse_constant, object_pairs_hook=_unique
         )
     except UnicodeDecodeError as error:
@@ -36,9 +69,6 @@ def loads(text: bytes) -> Any:
         raise
     except (ValueError, InvalidOperation) as error:
         raise JsonError("a number is too long") from error
-    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _is_deep(found):
-        raise JsonError("it is nested too deep")
-    return found
 
 
 def values_most(text: bytes) -> int:
@@ -71,6 +101,21 @@ def _many_values(text: bytes) -> bool:
     return values_most(b"".join(unescaped.split(b'"')[::2])) > VALUES_MAX
 
 
+def _may_be_deep(text: bytes) -> bool:
+    """Whether it opens more than DEPTH_MAX arrays and objects, counting what stands in strings too."""
+    if len(text) < _SHORT:
+        return text.count(b"[") + text.count(b"{") > DEPTH_MAX
+    opened = 0
+    for opening in (b"[", b"{"):
+        at = text.find(opening)  # of a long text it is 30 times as fast as count(), but for each that is found
+        while at >= 0:
+            opened += 1
+            if opened > DEPTH_MAX:
+                return True
+            at = text.find(opening, at + 1)
+    return False
+
+
 def _is_deep(found: Any) -> bool:
     level = [found]
     for _ in range(DEPTH_MAX):
@@ -92,6 +137,10 @@ def _fraction(digits: str) -> Decimal:
     if len(digits) > DIGITS_MAX:
         raise JsonError("a number is too long")
     return Decimal(digits)
+
+
+_decode: Final = Decoder(float_hook=_fraction).decode
+_encode: Final = Encoder(decimal_format="number").encode
 
 
 def _refuse_constant(name: str) -> None:

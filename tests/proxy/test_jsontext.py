@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.money import MAX_USD, NANO, usd
+from proxy import jsontext
 from proxy.jsontext import DEPTH_MAX, DIGITS_MAX, VALUES_MAX, JsonError, dumps, loads, values_most
 
 
@@ -87,3 +88,72 @@ def test_values_are_never_more_than_counted(value):
         return 1 + sum(map(values, inner))
 
     assert values(value) <= values_most(json.dumps(value).encode())
+
+
+# -- the quick way is the careful one ----------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+PIECES = (
+    b'{"a":', b'{"', b"}", b"[", b"]", b",", b":", b'"', b'"a"', rb'"\u0061"', rb'"\ud800"', rb'"\""', rb'"\/"', b"\\",
+    b"0", b"-0", b"1", b"1.0", b"1.50", b"1E5", b"1e5", b"1e400", b"1e9999999999999999999", b"-", b".", b"e", b"9" * 19,
+    b"9" * 40, b"true", b"null", b"NaN", b"-Infinity", b" ", b"\n", b"\t", b"\x0c", b"\0", b"\x7f", b"\xef\xbb\xbf",
+    "é\u2028😀".encode(), b"\xff", b"\xed\xa0\x80", b"\xc0\x80",
+)  # fmt: skip
+
+
+def carefully(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsontext, "_canonical", jsontext._checked)
+        return outcome(text)
+
+
+def outcome(text):
+    """The value with the types of all that is in it, or why there is none."""
+    try:
+        return typed(loads(text))
+    except JsonError as error:
+        return str(error)
+
+
+def typed(value):
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}, list(value)
+    return list(map(typed, value)) if isinstance(value, list) else (type(value), str(value))
+
+
+@settings(max_examples=300)
+@given(
+    VALUES, st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", "\r: ")]), st.booleans(), st.sampled_from([None, 0, 3])
+)
+def test_json_is_read_the_same_however_it_is_written(value, separators, escaped, indent):
+    text = json.dumps(value, separators=separators, ensure_ascii=escaped, indent=indent).encode("utf-8", "replace")
+    assert outcome(text) == carefully(text)
+    assert not isinstance(outcome(text), str)
+
+
+@settings(max_examples=1000)
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join),
+    st.sampled_from([b"%s", b"[%s]", b'{"a":%s}', b'["%s"]']),
+)
+def test_what_is_nearly_json_is_read_or_refused_the_same(text, around):
+    assert outcome(around % text) == carefully(around % text)
+
+
+@pytest.mark.parametrize("text", [b'{"a": [1, {"b": "c"}], "d": 0.50}', b'{"a":[1,{"b":"c"}],"d":0.50}'])
+def test_what_most_clients_write_is_read_the_quick_way(text, monkeypatch):
+    monkeypatch.delattr(jsontext, "_checked")
+    assert loads(text) == {"a": [1, {"b": "c"}], "d": Decimal("0.50")}
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"a":1,"a":1}', b'{"a":1,"\\u0061":2}', b'[{"a":{"b":1,"b":1}}]', b'{"a":1, "a" :2}']
+)
+def test_no_key_stands_twice_by_the_quick_way_either(text):
+    with pytest.raises(JsonError, match="a key stands twice"):
+        loads(text)
