@@ -10,26 +10,24 @@ ForwardError         no whole answer came; ``status`` and the message are fit fo
 
 from __future__ import annotations
 
-import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import httpx
 
 from policy.model import Upstream
 from proxy.headers import Headers
+from proxy.transport import Raw, Transport
 
 # An idle connection that the upstream has closed is noticed before it is used again. One that it closes while our
 # request is on its way is Uncertain, and never retried: the request may have been read. So idle connections are given
 # up before common servers (Node and uvicorn: 5 s) do.
 _KEEPALIVE_S = 4.0
-# httpcore looks at every idle connection, for each of them, at each request: few must be kept.
-_KEPT_ALIVE_MAX = 32
 
-_UNWRITABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_WRITABLE = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
+_FRAMING = (b"content-length", b"transfer-encoding")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -48,7 +46,6 @@ class Uncertain(ForwardError):
     pass
 
 
-@dataclass(frozen=True, slots=True)
 class UpstreamAnswer:
     """``headers`` as they came, order and duplicates kept, but for the Content-Length of a body that never follows.
 
@@ -56,20 +53,39 @@ class UpstreamAnswer:
     off. ``aclose`` on every way out: a connection whose answer was not read to its end is closed, not reused.
     """
 
-    status: int
-    headers: Headers
-    chunks: AsyncGenerator[bytes, None]
-    stream: httpx.AsyncByteStream
+    __slots__ = ("aclose", "chunks", "headers", "status")
 
-    async def aclose(self) -> None:
-        await self.chunks.aclose()
-        await self.stream.aclose()
+    def __init__(self, status: int, headers: Headers, stream: httpx.AsyncByteStream, upstream: Upstream) -> None:
+        self.status = status
+        self.headers = headers
+        self.chunks = _Chunks(stream, upstream)
+        self.aclose: Callable[[], Awaitable[None]] = stream.aclose
+
+
+class _Chunks:
+    """A class, for an async generator costs several times as much, and its end is not its caller's."""
+
+    __slots__ = ("_next", "_upstream")
+
+    def __init__(self, stream: httpx.AsyncByteStream, upstream: Upstream) -> None:
+        self._next = aiter(stream).__anext__
+        self._upstream = upstream
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except (httpx.TransportError, OSError) as error:
+            raise _told(error, self._upstream) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
     transport: httpx.AsyncBaseTransport
     url: httpx.URL
+    host: tuple[bytes, bytes]
     prefix: bytes
 
 
@@ -98,9 +114,8 @@ class Forwarder:
         connect_s: float = 10.0,
     ) -> None:
         self._builtin = builtin
-        self._transport_for = transport_for or self._pooled
+        self._transport_for = transport_for
         self._tls = _tls()
-        self._limits = httpx.Limits(max_keepalive_connections=_KEPT_ALIVE_MAX, keepalive_expiry=_KEEPALIVE_S)
         self._connect_s = connect_s
         self._routes: dict[tuple[str, str], _Route] = {}
 
@@ -113,31 +128,28 @@ class Forwarder:
         Raises ForwardError, and whatever a streamed body raises.
         """
         route = self._routes.get((upstream.name, upstream.url)) or await self._open(upstream)
-        if isinstance(body, bytes):
-            headers = _framed(headers, method, len(body))
-        if not any(name == b"host" for name, _ in headers):
-            headers = [(b"host", route.url.netloc), *headers]
         timeout = {"connect": self._connect_s, "read": upstream.timeout_s, "write": upstream.timeout_s}
         request = httpx.Request(
             method,
             route.url,
-            headers=headers,
             stream=httpx.ByteStream(body) if isinstance(body, bytes) else _Upload(body),
             extensions={"target": route.prefix + target, "timeout": timeout},
         )
+        request.headers = Raw(_sent(headers, route.host, method, body))
         try:
             response = await route.transport.handle_async_request(request)
         except (httpx.TransportError, OSError) as error:
             raise _told(error, upstream) from error
-        assert isinstance(response.stream, httpx.AsyncByteStream)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
         status, answered = response.status_code, response.headers.raw
-        # What h11 lets through, and our own server could not say.
-        if not 200 <= status <= 599 or _UNWRITABLE.search(b"".join(value for _, value in answered)):
-            await response.stream.aclose()
+        # What is no answer, and what our own server could not say.
+        if not 200 <= status <= 599 or b"".join([value for _, value in answered]).translate(None, _WRITABLE):
+            await stream.aclose()
             raise Uncertain(502, f"the upstream {upstream.name} sent a malformed answer")
         if status in (204, 304):
             answered = [(name, value) for name, value in answered if name.lower() != b"content-length"]
-        return UpstreamAnswer(status, answered, _chunks(response, response.stream, upstream), response.stream)
+        return UpstreamAnswer(status, answered, stream, upstream)
 
     async def forget(self, upstream: Upstream) -> None:
         """Close its connections; answers still being read break off."""
@@ -159,43 +171,33 @@ class Forwarder:
         url, key = httpx.URL(text), (upstream.name, upstream.url)
         # Another call may have opened it while the stand-in was starting.
         if key not in self._routes:
-            self._routes[key] = _Route(self._transport_for(upstream), url, url.raw_path.rstrip(b"/"))
+            made = self._transport_for
+            transport = made(upstream) if made else Transport(url, self._tls, idle_s=_KEEPALIVE_S)
+            self._routes[key] = _Route(transport, url, (b"host", url.netloc), url.raw_path.rstrip(b"/"))
         return self._routes[key]
-
-    def _pooled(self, upstream: Upstream) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
     """Reading the roots takes 150 ms."""
-    return httpx.create_ssl_context()
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-def _framed(headers: Headers, method: str, length: int) -> Headers:
-    framing = (b"content-length", b"transfer-encoding")
-    kept = [header for header in headers if header[0] not in framing]
-    if length or method in _WITH_BODY or len(kept) < len(headers):
-        kept.append((b"content-length", b"%d" % length))
-    return kept
-
-
-async def _chunks(
-    response: httpx.Response, stream: httpx.AsyncByteStream, upstream: Upstream
-) -> AsyncGenerator[bytes, None]:
-    try:
-        async for chunk in stream:
-            yield chunk
-    except (httpx.TransportError, OSError) as error:
-        raise _told(error, upstream) from error
-    if _surplus(stream):
-        await response.extensions["network_stream"].aclose()
-
-
-def _surplus(stream: Any) -> bool:
-    """Whether more came than the answer. httpcore keeps it, and would give it as the answer to the next call."""
-    pooled = getattr(stream, "_httpcore_stream", None)
-    return pooled is not None and pooled._stream._connection._h11_state.trailing_data[0] != b""
+def _sent(headers: Headers, host: tuple[bytes, bytes], method: str, body: bytes | AsyncIterator[bytes]) -> Headers:
+    """With a host, and framed: a body at hand by its length, whatever it was before."""
+    names = {name for name, _ in headers}
+    sent = headers if b"host" in names else [host, *headers]
+    if not isinstance(body, bytes):
+        # Our server takes no other coding, but that one in any case.
+        return [(name, b"chunked" if name == b"transfer-encoding" else value) for name, value in sent]
+    framed = not names.isdisjoint(_FRAMING)
+    if framed:
+        sent = [header for header in sent if header[0] not in _FRAMING]
+    if body or framed or method in _WITH_BODY:
+        sent = [*sent, (b"content-length", b"%d" % len(body))]
+    return sent
 
 
 def _told(error: Exception, upstream: Upstream) -> ForwardError:

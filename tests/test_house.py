@@ -25,7 +25,7 @@ FLOORS = [
     {"proxy.answering"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
     {"proxy.attendance"},
-    {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups"},
+    {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups", "proxy.transport"},
     {"policy"},
 ]
 

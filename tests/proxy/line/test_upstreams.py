@@ -340,7 +340,7 @@ def test_a_resolver_that_hangs_for_one_upstream_holds_up_no_other(
     go = Event()
 
     def resolve(host: Any, *more: Any) -> Any:
-        if host == b"hangs.test":
+        if host == "hangs.test":
             go.wait(WAIT_S)
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", more[0]))]
