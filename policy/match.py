@@ -11,8 +11,10 @@ from policy.model import Budget, Limit, Match, Policy, Price, Scalar, Scope
 from policy.units import DIMENSIONS
 
 _HELD_MAX: Final = 4096
+_PATH_HELD_MAX: Final = 512  # characters
 _MISSING: Final = object()
 
+Keys = tuple[str, ...]
 Test = Callable[[Any], bool]
 
 
@@ -20,25 +22,39 @@ class Candidates(tuple[Price, ...]):
     """Prices that match a call but for its body, in the file's order; only the last may have no body condition."""
 
     _pick: _Pick
-    _field: str | None
-    _tests: tuple[tuple[tuple[str, Test], ...], ...]
+    _field: Keys
+    _tests: tuple[tuple[tuple[Keys, Test], ...], ...]
     reads_body: bool
+    by_body: bool  # whether any has a body condition
 
     def __new__(cls, prices: Iterable[Price] = ()) -> Candidates:
         found = super().__new__(cls, prices)
         found.reads_body = any(_reads_body(price) for price in found)
-        found._tests = tuple(tuple((field, _any_of(values)) for field, values in price.match.body) for price in found)
-        found._field = _telling_field(found)
-        found._pick = _Pick(_literals(dict(price.match.body).get(found._field or "")) for price in found)
+        found.by_body = any(price.match.body for price in found)
+        found._tests = tuple(
+            tuple((_keys(field), _any_of(values)) for field, values in price.match.body) for price in found
+        )
+        field = _telling_field(found)
+        found._field = _keys(field) if field else ()
+        found._pick = _Pick(_literals(dict(price.match.body).get(field or "")) for price in found)
         return found
 
     def first(self, body: Any) -> Price | None:
         """The first that matches the parsed JSON body as well (None: there is none, or it isn't JSON)."""
+        if not self.by_body:
+            return self[0] if self else None
         told = _field_of(body, self._field) if self._field else None
         for position in self._pick.of(told if isinstance(told, str) else None):
-            if all(test(_field_of(body, field)) for field, test in self._tests[position]):
+            for field, test in self._tests[position]:
+                if not test(_field_of(body, field)):
+                    break
+            else:
                 return self[position]
         return None
+
+
+def as_candidates(prices: tuple[Price, ...]) -> Candidates:
+    return prices if isinstance(prices, Candidates) else Candidates(prices)
 
 
 class PriceIndex:
@@ -50,21 +66,29 @@ class PriceIndex:
         self._methods = frozenset(method for price in policy.prices for method in price.match.methods)
         # Calls that match the same globs have the same candidates. Agents choose the paths: what is held is bounded.
         self._held: dict[tuple[str, str, bool, frozenset[str]], Candidates] = {}
+        self._by_head: dict[tuple[str, str, str, bool], Candidates] = {}
 
     def candidates(self, upstream: str, method: str, path: str, *, websocket: bool = False) -> Candidates:
         """Those that match upstream, method and path (as sent, without query), as `Candidates`."""
+        head = (upstream, method, path, websocket)
+        found = self._by_head.get(head)
+        if found is None:
+            found = self._candidates(upstream, method, path, websocket)
+            if len(path) <= _PATH_HELD_MAX:
+                _hold(self._by_head, head, found)
+        return found
+
+    def _candidates(self, upstream: str, method: str, path: str, websocket: bool) -> Candidates:
         key = (upstream, method if method in self._methods else "", websocket, self._paths.matching(path))
         held = self._held.get(key)
         if held is None:
             held = Candidates(self._find(*key))
-            if len(self._held) >= _HELD_MAX:
-                self._held.clear()
-            self._held[key] = held
+            _hold(self._held, key, held)
         return held
 
     def first(self, candidates: tuple[Price, ...], body: Any) -> Price | None:
         """The candidate that prices this body: parsed JSON, None where there is none or it isn't JSON."""
-        return (candidates if isinstance(candidates, Candidates) else Candidates(candidates)).first(body)
+        return as_candidates(candidates).first(body)
 
     def _find(self, upstream: str, method: str, websocket: bool, globs: frozenset[str]) -> Iterator[Price]:
         for price in self._prices:
@@ -106,9 +130,7 @@ class PathIndex:
 
 def reads_body(candidates: tuple[Price, ...]) -> bool:
     """Whether the request's body must be read to price it: for a condition, a model, its tokens, or a quantity."""
-    if isinstance(candidates, Candidates):
-        return candidates.reads_body
-    return any(_reads_body(price) for price in candidates)
+    return as_candidates(candidates).reads_body
 
 
 def misses(
@@ -143,12 +165,22 @@ def limits_for(
     return tuple((item, _group(item.scope, call)) for item in policy.limits if _in_scope(item.scope, call))
 
 
-def _field_of(body: Any, dotted: str) -> Any:
+def _hold(held: dict[Any, Candidates], key: Any, found: Candidates) -> None:
+    if len(held) >= _HELD_MAX:
+        held.clear()
+    held[key] = found
+
+
+def _keys(dotted: str) -> Keys:
+    return tuple(dotted.split("."))
+
+
+def _field_of(body: Any, keys: Keys) -> Any:
     """The value at a dotted path into parsed JSON; `_MISSING` where there is none.
 
     A key that itself has dots is never found: beside the real field it would be a way to dodge a rule.
     """
-    for name in dotted.split("."):
+    for name in keys:
         if not isinstance(body, dict):
             return _MISSING
         body = body.get(name, _MISSING)
@@ -240,7 +272,7 @@ def _head_miss(match: Match, upstream: str, method: str, websocket: bool) -> str
 
 def _body_miss(match: Match, body: Any) -> str:
     for field, values in match.body:
-        found = _field_of(body, field)
+        found = _field_of(body, _keys(field))
         if found is _MISSING:
             return f"the body has no {field}"
         if not _any_of(values)(found):

@@ -252,6 +252,17 @@ def test_what_is_held_of_agents_paths_is_bounded(monkeypatch):
     assert len(found._held) <= 4
 
 
+def test_what_is_held_of_the_paths_themselves_is_bounded(monkeypatch):
+    monkeypatch.setattr("policy.match._HELD_MAX", 8)
+    found = index(price("any", paths=("/v1/**",)))
+    for number in range(100):
+        assert len(found.candidates("up", "GET", f"/v1/{number}")) == 1
+        assert not found.candidates("up", "GET", f"/v2/{number}")
+    assert len(found.candidates("up", "GET", "/v1/" + "x" * 10_000)) == 1
+    assert 0 < len(found._by_head) <= 8
+    assert max(len(path) for _, _, path, _ in found._by_head) < 1_000
+
+
 def test_misses_say_why_and_quote_nothing_of_the_body():
     policy = Policy(
         "",
