@@ -35,7 +35,8 @@ def main() -> int:
     options = arguments()
     report = Report(options.markdown)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
-    if (os.cpu_count() or 1) > 1:
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) > 1:
         os.sched_setaffinity(0, {LOAD_CORE})
     report.heading("Machine")
     report.facts(machine())
@@ -52,6 +53,7 @@ def main() -> int:
             streams.measure_memory(report, folder, upstream, has_nginx)
         if "ready" in wanted:
             streams.measure_ready(report, folder, upstream)
+    os.sched_setaffinity(0, everywhere)
     markdown = ["--markdown"] if options.markdown else []
     failed = False
     for part, arguments_of in (("echo", [str(ECHO_CALLS)]), ("gate", [])):
