@@ -31,7 +31,7 @@ class Attendance:
     Leaving the block raises TimeoutError where that bound cut it short.
     """
 
-    __slots__ = ("_bound", "_client", "_drains", "_load", "_upstream", "drained", "gone")
+    __slots__ = ("_bound", "_client", "_drains", "_load", "_upstream", "_watched", "drained", "gone")
 
     def __init__(self, client: Client, drains: Drains, upstream: str, load: Load) -> None:
         self.gone = False
@@ -41,6 +41,7 @@ class Attendance:
         self._upstream = upstream
         self._load = load
         self._bound = asyncio.timeout(None)
+        self._watched = False
 
     @property
     def bytes_max(self) -> int:
@@ -49,7 +50,9 @@ class Attendance:
 
     def watch(self) -> None:
         """Begin, once the request is whole: until then its body is what is received."""
-        self._client.on_gone(self._leave)
+        if not self._watched:
+            self._watched = True
+            self._client.on_gone(self._leave)
 
     def stand(self) -> None:
         """The call has no end of its own: it ends when the sidecar is to stop, as if its time were up."""
