@@ -70,16 +70,16 @@ class PriceIndex:
 
     def candidates(self, upstream: str, method: str, path: str, *, websocket: bool = False) -> Candidates:
         """Those that match upstream, method and path (as sent, without query), as `Candidates`."""
-        head = (upstream, method, path, websocket)
+        head = (upstream, method if method in self._methods else "", path, websocket)
         found = self._by_head.get(head)
         if found is None:
-            found = self._candidates(upstream, method, path, websocket)
+            found = self._candidates(*head)
             if len(path) <= _PATH_HELD_MAX:
                 _hold(self._by_head, head, found)
         return found
 
     def _candidates(self, upstream: str, method: str, path: str, websocket: bool) -> Candidates:
-        key = (upstream, method if method in self._methods else "", websocket, self._paths.matching(path))
+        key = (upstream, method, websocket, self._paths.matching(path))
         held = self._held.get(key)
         if held is None:
             held = Candidates(self._find(*key))
