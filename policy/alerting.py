@@ -10,12 +10,20 @@ from policy.model import Budget
 from policy.money import format_usd
 from policy.periods import Span
 
+_NEVER = 1 << 100
+
 
 def reached(spent: int, amount: int, thresholds: Sequence[int]) -> tuple[int, ...]:
     """The thresholds (percent of ``amount``) that ``spent`` has come up to; none while nothing is spent."""
     if spent <= 0:
         return ()
     return tuple(percent for percent in thresholds if spent * 100 >= amount * percent)
+
+
+def next_threshold(spent: int, amount: int, thresholds: Sequence[int]) -> int:
+    """The least above ``spent`` that comes up to a threshold (nano-dollars): below it, `reached` answers the same."""
+    needed = [max(1, -(-amount * percent // 100)) for percent in thresholds]
+    return min([need for need in needed if need > spent], default=_NEVER)
 
 
 def threshold_message(percent: int, budget: Budget, group: str, span: Span, spent: int) -> str:

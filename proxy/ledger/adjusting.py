@@ -6,8 +6,9 @@ from proxy.ledger import notices
 from proxy.ledger.book import Book
 from proxy.ledger.entries import Entry, Idempotency, dumps
 from proxy.ledger.ids import new_id
+from proxy.ledger.plan import holds_of
 from proxy.ledger.port import ADJUST, Action, Adjustment
-from proxy.ledger.rulebook import Rulebook, holds_of
+from proxy.ledger.rulebook import Rulebook
 
 
 def adjust_entry(

@@ -48,6 +48,7 @@ class Administration(Reading):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._rules: Rulebook | None = None
+        self._strict = False
         # The policy file's keys, hashed, and whose they are: in memory only.
         self._file_keys: dict[str, str] = {}
         self._file_key_of: dict[str, Key] = {}
@@ -62,7 +63,8 @@ class Administration(Reading):
             if entry is not None:
                 entry.alerts = unseen(opens, store.index.whole_from, entry.at)
             seq = store.commit(entry) if entry is not None else 0
-            self._rules = rules
+            self._rules, self._strict = rules, policy.durability == "strict"
+            store.book.told_to.clear()  # perhaps other thresholds
             keyed = [(spec.id, spec.key) for spec in policy.agents.values() if spec.key is not None]
             self._file_key_of = {agent_id: Key(_digest(key), POLICY_KEY) for agent_id, key in keyed}
             self._file_keys = {key.digest: agent_id for agent_id, key in self._file_key_of.items()}
@@ -100,7 +102,7 @@ class Administration(Reading):
     async def _durable(self, seq: int = 0) -> None:
         """Where lines are synced before they are answered for: return once that one is; 0: all that there are, on which
         an answer rests that wrote none itself."""
-        if self._rules is not None and self._rules.policy.durability == "strict":
+        if self._strict:
             await self._store.journal.durable(seq or self._store.journal.tip.seq)
 
     # -- agents --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from policy.model import MONTHLY_BUDGET
 from proxy.ledger.entries import (
     Entry,
@@ -42,8 +44,7 @@ class Balance:
     holds: int = 0
 
 
-@dataclass(slots=True)
-class Open:
+class Open(Struct):
     """A reservation: the draft of its action, and what it is counted against."""
 
     action: Action
@@ -76,11 +77,15 @@ class Book:
         self.budgets: dict[str, Terms] = {}
         self.pauses: dict[str, Pause] = {}
         self.alerts: dict[str, Alert] = {}
+        # While less than this is spent, every threshold reached was told of: worked out by `notices`, never on record.
+        self.told_to: dict[Cell, int] = {}
         self._ends: list[tuple[int, int, Any]] = []
 
     def apply(self, entry: Entry) -> None:
         """Take one entry in. Raises KeyError or AssertionError where it does not follow from those before."""
-        self.advance(entry.at)
+        ends = self._ends
+        if ends and ends[0][0] <= entry.at:
+            self.advance(entry.at)
         _APPLY[entry.type](self, entry)
         for notice in entry.alerts:
             self._notice(notice)
@@ -96,7 +101,7 @@ class Book:
                 balance = self.balances.get(key)
                 # An open hold drops it when it ends; a budget opened anew under the same key may end later.
                 if balance is not None and balance.end_ms <= at and not balance.holds:
-                    del self.balances[key]
+                    self._drop(key)
             elif kind == 1:
                 if self.rates.get(key, (0, at + 1))[1] <= at:
                     del self.rates[key]
@@ -116,39 +121,37 @@ class Book:
             self._count(limit)
 
     def _open(self, opened: Open) -> None:
-        self.open[opened.action.id] = opened
+        action = opened.action
+        self.open[action.id] = opened
+        amount = action.reserved or 0
+        balances = self.balances
         for hold in opened.holds:
-            self._hold(hold, opened.action.reserved or 0)
+            balance = balances.get(hold[:3]) or self._balance(hold)
+            balance.reserved += amount
+            balance.holds += 1
         for limit in opened.limits:
             if not limit.end_ms:
-                key = (limit.name, limit.group)
+                key = limit[:2]
                 self.flying[key] = self.flying.get(key, 0) + 1
-
-    def _hold(self, hold: Hold, amount: int) -> None:
-        balance = self._balance(hold)
-        balance.reserved += amount
-        balance.holds += 1
 
     def _end(self, entry: Entry) -> None:
         action = _of(entry)
         ended = self.open.pop(action.id)
+        amount, charge, at, balances = ended.action.reserved or 0, action.cost, entry.at, self.balances
         for hold in ended.holds:
-            self._release(hold, ended.action.reserved or 0, action.cost, entry.at)
+            cell = hold[:3]
+            balance = balances[cell]
+            balance.reserved -= amount
+            balance.spent += charge
+            balance.holds -= 1
+            if balance.end_ms <= at and not balance.holds:
+                self._drop(cell)
         for limit in ended.limits:
             if not limit.end_ms:
-                key = (limit.name, limit.group)
+                key = limit[:2]
                 self.flying[key] -= 1
                 if not self.flying[key]:
                     del self.flying[key]
-
-    def _release(self, hold: Hold, amount: int, charge: int, at: int) -> None:
-        key = hold[:3]
-        balance = self.balances[key]
-        balance.reserved -= amount
-        balance.spent += charge
-        balance.holds -= 1
-        if not balance.holds and balance.end_ms <= at:
-            del self.balances[key]
 
     def _record(self, entry: Entry) -> None:
         cost = _of(entry).cost
@@ -165,9 +168,18 @@ class Book:
             heappush(self._ends, (hold[3], 0, key))
         return balance
 
+    def _drop(self, key: Cell) -> None:
+        del self.balances[key]
+        self.told_to.pop(key, None)
+
     def _count(self, limit: LimitHold) -> None:
         if limit.end_ms:
-            self._set_rate(limit[:3], limit.end_ms, 1 + self.rates.get(limit[:3], (0, 0))[0])
+            key = limit[:3]
+            held = self.rates.get(key)
+            if held is None:
+                self._set_rate(key, limit.end_ms, 1)
+            else:
+                self.rates[key] = (held[0] + 1, limit.end_ms)
 
     def _set_rate(self, key: Cell, end_ms: int, count: int) -> None:
         if key not in self.rates:
@@ -209,11 +221,13 @@ class Book:
             reservation = self.open[action_id]
             reservation.holds += holds
             for hold in holds:
-                self._hold(hold, reservation.action.reserved or 0)
+                balance = self._balance(hold)
+                balance.reserved += reservation.action.reserved or 0
+                balance.holds += 1
 
     def _forget(self, name: str) -> None:
         for key in [key for key in self.balances if key[0] == name]:
-            del self.balances[key]
+            self._drop(key)
         for reservation in self.open.values():
             reservation.holds = tuple(hold for hold in reservation.holds if hold[0] != name)
 
@@ -221,6 +235,7 @@ class Book:
         prefix = threshold_key(name, group)
         for key in [key for key in self.once if key.startswith(prefix)]:
             del self.once[key]
+        self.told_to.clear()
 
     def _notice(self, notice: Notice) -> None:
         self.alerts[notice.alert.id] = notice.alert

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec.structs import asdict
 from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
@@ -76,7 +77,7 @@ def write(data: Path, mark: Mark, frozen: Frozen) -> None:
     desk.table("alerts").insert_multiple(alert_row(alert) for alert in frozen.alerts)
     for name in _STATE:
         desk.table(name).insert_multiple({"row": row} for row in state[name])
-    head = {"v": VERSION, **mark._asdict(), "once": state["once"], "budgets": state["budgets"]}
+    head = {"v": VERSION, **asdict(mark), "once": state["once"], "budgets": state["budgets"]}
     desk.table("checkpoint").insert(head)
     desk.close()  # writes it; an error on the way here leaves the old one
 
@@ -100,4 +101,4 @@ def read(data: Path) -> Checkpoint | None:
     book.load(state)
     for row in desk.table("alerts"):
         book.alerts[row["id"]] = row_alert(row)
-    return Checkpoint(Mark(**{name: head[name] for name in Mark._fields}), book)
+    return Checkpoint(Mark(**{name: head[name] for name in Mark.__struct_fields__}), book)

@@ -6,18 +6,21 @@ between: so nothing comes between deciding and reserving, and the book is never 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from policy.decide import TRANSIENT, Count, Decision, Standing, Verdict, decide
 from proxy.ledger import notices
 from proxy.ledger.administration import Administration
 from proxy.ledger.entries import Entry, Hold, Idempotency, Kind, Notice
 from proxy.ledger.ids import new_id
+from proxy.ledger.plan import ENDLESS, holds_of, limits_of
 from proxy.ledger.port import (
     Action,
     Admission,
@@ -32,7 +35,7 @@ from proxy.ledger.port import (
     Settlement,
 )
 from proxy.ledger.repeats import kind_of
-from proxy.ledger.rulebook import Rulebook, holds_of, limits_of
+from proxy.ledger.rulebook import Rulebook
 from proxy.ledger.store import Store
 
 
@@ -51,51 +54,51 @@ class EmbeddedLedger(Administration):
 
     # -- the line ------------------------------------------------------------------------------------------------------
     async def authorize(self, call: Call) -> Admission | Denial:
-        rules = self._admitting()
-        judged = self._judge(call, rules, self._admit_again(call.agent_id, rules))
-        if judged.decision.denied is not None:
-            denial, seq = self._deny(call, judged, judged.decision.denied)
-            await self._durable(seq)
-            return denial
-        reserved = call.estimate or 0
-        action = _draft(call, judged, outcome="pending", reserved=reserved)
-        seq = self._store.commit(
-            Entry(
-                "authorize",
-                judged.at,
-                action=action,
-                holds=holds_of(judged.standings),
-                limits=limits_of(judged.counts),
-                alerts=self._told(judged, reserved),
-            )
-        )
-        try:
-            await self._durable(seq)
-        except BaseException:
-            # Nobody learns of this reservation, and nothing was forwarded on it.
-            if self._store.journal.failure is None:
-                self._end(action.id, "void", "voided", 0, Settlement(0, "failure", flags=("abandoned",)))
-            raise
-        remaining = _remaining(rules, judged.standings, reserved)
-        return Admission(action.id, reserved, judged.at, remaining, judged.decision.softened)
+        rules, store = self._admitting(), self._store
+        agent, reserved = self._admit_again(call.agent_id, rules), call.estimate or 0
+        at = store.now()
+        plan = rules.plan(store.book, agent, call.upstream, call.price, at)
+        room = plan.room(store.book, call.estimate)
+        softened: tuple[Verdict, ...] = ()
+        alerts: tuple[Notice, ...] = ()
+        if room is None:  # a check fails; shadow mode may let it pass
+            judged = self._judge(call, rules, agent, at)
+            denied, softened = judged.decision.denied, judged.decision.softened
+            if denied is not None:
+                denial, seq = self._deny(call, judged, denied)
+                await self._durable(seq)
+                return denial
+            alerts, room = self._told(judged, reserved), _room(judged.standings)
+        action = _draft(call, agent, at, softened, outcome="pending", reserved=reserved)
+        seq = store.commit(Entry("authorize", at, action=action, holds=plan.holds, limits=plan.limits, alerts=alerts))
+        if self._strict:
+            try:
+                await self._durable(seq)
+            except BaseException:
+                # Nobody learns of this reservation, and nothing was forwarded on it.
+                if store.journal.failure is None:
+                    self._end(action.id, "void", "voided", 0, Settlement(0, "failure", flags=("abandoned",)))
+                raise
+        return Admission(action.id, reserved, at, _remaining(rules, room, reserved), softened)
 
     async def unrecorded(self, call: Call) -> Admission | Denial:
         store, rules = self._store, self._rules
         if rules is None:
             raise LedgerUnavailable("no policy is in force yet")
-        judged = self._judge(call, rules, self._resumed(call.agent_id, rules))
+        judged = self._judge(call, rules, self._resumed(call.agent_id, rules), store.now())
         if judged.decision.denied is not None:
             return Denial(judged.decision.denied, None, self.agent(call.agent_id))
         self._unrecorded.admit(judged.at, store.journal.failure or store.disk_low or "for a moment")
         reserved = call.estimate or 0
-        remaining = _remaining(rules, judged.standings, reserved)
+        remaining = _remaining(rules, _room(judged.standings), reserved)
         return Admission(
             new_id("act", judged.at), reserved, judged.at, remaining, judged.decision.softened, recorded=False
         )
 
     async def settle(self, action_id: str, settlement: Settlement) -> Action:
         action, seq = self._end(action_id, "settle", "settled", settlement.charge, settlement)
-        await self._durable(seq)
+        if self._strict:
+            await self._durable(seq)
         return action
 
     async def void(self, action_id: str, settlement: Settlement) -> Action:
@@ -112,11 +115,11 @@ class EmbeddedLedger(Administration):
 
     async def preview(self, call: Call) -> Verdict | None:
         rules = self._admitting()
-        return self._judge(call, rules, self._resumed(call.agent_id, rules)).decision.denied
+        return self._judge(call, rules, self._resumed(call.agent_id, rules), self._store.now()).decision.denied
 
     # -- judging -------------------------------------------------------------------------------------------------------
-    def _judge(self, call: Call, rules: Rulebook, agent: Agent) -> _Judged:
-        book, at = self._store.book, self._store.now()
+    def _judge(self, call: Call, rules: Rulebook, agent: Agent, at: int) -> _Judged:
+        book = self._store.book
         matched = rules.match(agent, call.upstream, call.price)
         standings = rules.standings(book, matched, at)
         counts = rules.counts(book, matched, at)
@@ -141,7 +144,7 @@ class EmbeddedLedger(Administration):
             return agent
         month = rules.span("month", rules.policy.zone, self._store.now())
         if month.start_ms > pause.start_ms or agent.monthly_budget > pause.amount:
-            return replace(agent, status="active", paused_reason=None)
+            return dataclasses.replace(agent, status="active", paused_reason=None)
         return agent
 
     def _admit_again(self, agent_id: str, rules: Rulebook) -> Agent:
@@ -163,7 +166,8 @@ class EmbeddedLedger(Administration):
         first = None if alerts else store.repeats.first(denied, at)
         if first is not None:
             return Denial(verdict, first, self.agent(agent.id)), self._repeat(first, agent, verdict, idempotency, at)
-        action = _draft(call, judged, outcome="denied", reason=verdict.reason, budget=verdict.budget)
+        softened = judged.decision.softened
+        action = _draft(call, agent, at, softened, outcome="denied", reason=verdict.reason, budget=verdict.budget)
         seq = store.commit(
             Entry("denied", at, action=action, verdict=verdict, alerts=alerts, pause=pause, idempotency=idempotency)
         )
@@ -196,16 +200,16 @@ class EmbeddedLedger(Administration):
         reservation = store.book.open.get(action_id)
         if reservation is None:
             raise NotOpen(f"no open reservation {action_id}")
-        draft = reservation.action
-        rates = draft.rates if settlement.rates is None else settlement.rates
+        draft, rates = reservation.action, settlement.rates
+        changed = rates is not None and rates != draft.rates
         action = replace(
             draft,
             cost=(draft.reserved or 0) if charge is None else charge,
             outcome=settlement.outcome,
             ending=ending,
             usage=settlement.usage,
-            rates=rates,
-            reserved_rates=draft.rates if rates != draft.rates else {},
+            rates=rates if changed else draft.rates,
+            reserved_rates=draft.rates if changed else {},
             unconfirmed=settlement.unconfirmed,
             flags=settlement.flags,
             upstream_status=settlement.upstream_status,
@@ -225,7 +229,7 @@ class EmbeddedLedger(Administration):
     ) -> tuple[Recorded, int]:
         """Authorize and settle at the caller's cost, as one line."""
         rules = self._admitting()
-        judged = self._judge(call, rules, self._admit_again(call.agent_id, rules))
+        judged = self._judge(call, rules, self._admit_again(call.agent_id, rules), self._store.now())
         denied = judged.decision.denied
         if denied is not None:
             # A denial that passes is no answer to keep for a day: the same key may try again.
@@ -233,7 +237,8 @@ class EmbeddedLedger(Administration):
             denial, seq = self._deny(call, judged, denied, kept)
             return Recorded(None, denial), seq
         cost = call.estimate or 0
-        action = replace(_draft(call, judged, outcome=outcome), cost=cost, ending="settled")
+        draft = _draft(call, judged.agent, judged.at, judged.decision.softened, outcome=outcome)
+        action = replace(draft, cost=cost, ending="settled")
         holds = holds_of(judged.standings)
         ended = notices.of_ending(self._store.book, rules, judged.agent, action, holds, judged.at)
         seq = self._store.commit(
@@ -252,22 +257,23 @@ class EmbeddedLedger(Administration):
 
 def _draft(
     call: Call,
-    judged: _Judged,
+    agent: Agent,
+    at: int,
+    softened: Sequence[Verdict],
     *,
     outcome: Literal["success", "failure", "denied", "pending"],
     reserved: int | None = None,
     reason: str | None = None,
     budget: str | None = None,
 ) -> Action:
-    agent = judged.agent
     return Action(
-        id=new_id("act", judged.at),
+        id=new_id("act", at),
         agent_id=agent.id,
         action_type=call.action_type,
         target=call.target,
         cost=0,
         outcome=outcome,
-        created_at=judged.at,
+        created_at=at,
         metadata=call.metadata,
         reason=reason,
         budget=budget,
@@ -276,7 +282,7 @@ def _draft(
         upstream=call.upstream,
         price=call.price,
         policy_hash=call.policy_hash,
-        softened=tuple([verdict.reason for verdict in judged.decision.softened]),
+        softened=tuple([verdict.reason for verdict in softened]) if softened else (),
         owner_id=agent.owner_id,
         role=agent.role,
         estimated=call.estimated,
@@ -284,16 +290,17 @@ def _draft(
     )
 
 
-def _remaining(rules: Rulebook, standings: Sequence[Standing], reserved: int) -> int | None:
-    """The least room left in any enforced budget."""
-    if rules.policy.mode == "shadow":
+def _room(standings: Sequence[Standing]) -> int:
+    """The least room in any enforced budget."""
+    rooms = [each.budget.amount - each.spent - each.reserved for each in standings if each.budget.mode == "enforce"]
+    return min(rooms, default=ENDLESS)
+
+
+def _remaining(rules: Rulebook, room: int, reserved: int) -> int | None:
+    """What is left of it to tell the caller, once that is reserved."""
+    if room == ENDLESS or rules.policy.mode == "shadow":
         return None
-    rooms = [
-        each.budget.amount - each.spent - each.reserved - reserved
-        for each in standings
-        if each.budget.mode == "enforce"
-    ]
-    return max(0, min(rooms)) if rooms else None
+    return max(0, room - reserved)
 
 
 def _wall_ms() -> int:

@@ -17,13 +17,16 @@ alert        alerts that came of nothing else
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_args
+
+import msgspec
+from msgspec import Struct
 
 from policy.decide import Verdict
 from proxy.ledger.port import Action, Agent, Alert, Key
@@ -91,8 +94,7 @@ class Idempotency(NamedTuple):
     digest: str
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One line; ``seq`` is given by the journal. Only the fields of its ``type`` are set."""
 
     type: Kind
@@ -106,22 +108,75 @@ class Entry:
     pause: Pause | None = None
     idempotency: Idempotency | None = None
     agents: tuple[Agent, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = {}
     agent_id: str | None = None
-    budgets: Mapping[str, Terms] = field(default_factory=dict)
+    budgets: Mapping[str, Terms] = {}
     opened: tuple[Opened, ...] = ()
-    reheld: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    reheld: Mapping[str, tuple[Hold, ...]] = {}
     id: str | None = None
     book: Mapping[str, Any] | None = None
 
 
 def encode(entry: Entry, prev: str) -> bytes:
     """The line, with its newline; ``prev`` is the sha256 (hex) of the whole line before, newline and all."""
+    if entry.type in _ON_THE_LINE and not entry.alerts and (line := _encode_plain(entry, prev)) is not None:
+        return line
+    return _encode_rows(entry, prev)
+
+
+def _encode_rows(entry: Entry, prev: str) -> bytes:
     body = {name: to_json(value) for (name, to_json), value in zip(_TO_JSON, _carried(entry), strict=True) if value}
     text = dumps(body)
     comma = "," if body else ""
     head = f'{{"v":{VERSION},"seq":{entry.seq},"prev":"{prev}","at":{entry.at},"type":"{entry.type}"{comma}'
     return f"{head}{text[1:]}\n".encode("ascii")
+
+
+class _Line(Struct, omit_defaults=True):
+    """A line of the calls' own kinds, its fields in the order that every line has them."""
+
+    v: int
+    seq: int
+    prev: str
+    at: int
+    type: Kind
+    action: Action
+    holds: tuple[Hold, ...] = ()
+    limits: tuple[LimitHold, ...] = ()
+
+
+_ON_THE_LINE: frozenset[Kind] = frozenset({"authorize", "settle", "void"})
+_to_json = msgspec.json.Encoder().encode
+
+
+def _encode_plain(entry: Entry, prev: str) -> bytes | None:
+    """The same bytes in a tenth of the time: each call pays for two lines. None for what msgspec says otherwise than
+    `dumps`: fractions, mappings that are no dict, text beyond ASCII.
+    """
+    action = entry.action
+    if action is None or not (_is_plain(action.usage) and _is_plain(action.rates) and _is_plain(action.estimated)):
+        return None
+    if action.reserved_rates and not _is_plain(action.reserved_rates):
+        return None
+    try:
+        line = _to_json(_Line(VERSION, entry.seq, prev, entry.at, entry.type, action, entry.holds, entry.limits))
+    except (TypeError, UnicodeEncodeError):
+        return None
+    return line + b"\n" if line.isascii() else None
+
+
+_SCALARS = frozenset({int, str})
+
+
+def _is_plain(quantities: Mapping[str, Any]) -> bool:
+    """Whether they are integers and text, or objects and arrays of these (rates with tiers)."""
+    return _SCALARS.issuperset(map(type, quantities.values())) or all(map(_is_plain_value, quantities.values()))
+
+
+def _is_plain_value(value: Any) -> bool:
+    if isinstance(value, dict):
+        return _is_plain(value)
+    return all(map(_is_plain_value, value)) if isinstance(value, list) else type(value) in _SCALARS
 
 
 def decode(line: Mapping[str, Any]) -> Entry:
@@ -170,14 +225,14 @@ def _exact(value: Any) -> str:
     return _fast(value)
 
 
-# -- rows: dataclasses as JSON objects, without the fields that hold their default -----------------------------------
+# -- rows: records as JSON objects, without the fields that hold their default ---------------------------------------
 class _Columns:
-    """A dataclass's fields, and what each holds by default."""
+    """A record's fields, and what each holds by default."""
 
-    def __init__(self, row: type) -> None:
+    def __init__(self, row: Any) -> None:
+        fields = msgspec.structs.fields(row) if issubclass(row, Struct) else dataclasses.fields(row)
         self._defaults = [
-            (each.name, each.default_factory() if each.default_factory is not MISSING else each.default)
-            for each in fields(row)
+            (each.name, each.default_factory() if callable(each.default_factory) else each.default) for each in fields
         ]
         self._values = attrgetter(*(name for name, _ in self._defaults))
 

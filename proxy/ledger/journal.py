@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from policy.periods import Span, span
 from proxy.ledger.entries import GENESIS, Entry, encode
 from proxy.ledger.port import LedgerUnavailable
@@ -38,10 +41,10 @@ PACK_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 _MONTH_FILE = re.compile(r"([1-9]\d{3}-(?:0[1-9]|1[0-2]))\.jsonl(?:\.gz)?", re.ASCII)
 _CHUNK = 1 << 20
 _SYNCED_BYTES = 128
-_GATHER_S = 0.01
+_GATHER_S = 0.05
 
 
-class Mark(NamedTuple):
+class Mark(Struct, frozen=True):
     """A place between two lines: all before ``offset`` of the month's file, whose crc32 up to there is ``crc``.
 
     ``seq``, ``head`` (sha256 hex) and ``at`` are those of the line before it.
@@ -245,7 +248,7 @@ class Journal:
                 sync_folder(self.folder)
             except OSError as error:
                 raise self._fail(f"beginning a month's journal failed: {error.strerror}") from error
-            self.tip = self.tip._replace(month=month, offset=0, crc=0)
+            self.tip = replace(self.tip, month=month, offset=0, crc=0)
             self._month_end = span("month", at, UTC).end_ms
 
     async def durable(self, seq: int) -> None:
@@ -293,7 +296,7 @@ class Journal:
         os.fdatasync(self._fd)
         if not _is_at(self._fd, file_of(self.folder, tip.month)):
             raise FileNotFoundError(errno.ENOENT, "its file was moved or removed")
-        note = json.dumps(Synced(tip.month, tip.offset, tip.crc)._asdict())
+        note = f'{{"month": "{tip.month}", "offset": {tip.offset}, "crc": {tip.crc}}}'
         os.pwrite(self._synced_fd, note.ljust(_SYNCED_BYTES - 1).encode() + b"\n", 0)
         self.synced = tip
 

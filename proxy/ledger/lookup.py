@@ -6,8 +6,9 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from proxy.ledger import index, queries
 from proxy.ledger.chain import MALFORMED

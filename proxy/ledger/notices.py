@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy.alerting import exceeded_message, failed_message, overrun_message, paused_reason, reached, threshold_message
+from policy.alerting import (
+    exceeded_message,
+    failed_message,
+    next_threshold,
+    overrun_message,
+    paused_reason,
+    reached,
+    threshold_message,
+)
 from policy.decide import Decision, Standing, Verdict
 from policy.model import MONTHLY_BUDGET
 from policy.periods import Span
-from proxy.ledger.book import Balance, Book, threshold_key
+from proxy.ledger.book import Book, threshold_key
 from proxy.ledger.entries import Hold, Notice, Pause
 from proxy.ledger.ids import new_id
 from proxy.ledger.port import Action, Agent, Alert
@@ -64,9 +72,14 @@ def of_ending(
 ) -> tuple[Notice, ...]:
     """What ending the action raises: thresholds its charge brings budgets to, an overrun, a failure."""
     raised = []
-    if action.cost > 0:
+    cost = action.cost
+    if cost > 0:
+        told_to, balances = book.told_to, book.balances
         for hold in holds:
-            raised += _thresholds(book, rules, agent, hold, action.cost, at)
+            cell = hold[:3]
+            # Keys outlive their period: while it runs, what was told stays told.
+            if at >= hold[3] or cell not in told_to or balances[cell].spent + cost >= told_to[cell]:
+                raised += _thresholds(book, rules, agent, hold, cost, at)
     if action.reserved is not None and action.cost > action.reserved:
         once = f"overrun|{agent.id}|{action.target}"
         if not book.raised(once, at):
@@ -85,7 +98,8 @@ def _thresholds(book: Book, rules: Rulebook, agent: Agent, hold: Hold, charge: i
     amount = rules.amount(name, agent)
     if amount is None:
         return []
-    spent = book.balances.get(hold[:3], Balance(end_ms)).spent + charge
+    balance = book.balances.get(hold[:3])
+    spent = charge if balance is None else balance.spent + charge
     raised = []
     for percent in reached(spent, amount, rules.policy.thresholds):
         once = threshold_key(name, group, start_ms, percent)
@@ -94,6 +108,8 @@ def _thresholds(book: Book, rules: Rulebook, agent: Agent, hold: Hold, charge: i
             message = threshold_message(percent, budget, group, Span(start_ms, end_ms), spent)
             # A charge may still come after the period's end: the key outlives it by a day.
             raised.append(notice(at, agent.id, "budget_threshold", message, once, end_ms + _DAY_MS))
+    if balance is not None and not raised:
+        book.told_to[hold[:3]] = next_threshold(spent, amount, rules.policy.thresholds)
     return raised
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct
+
 from policy.decide import Standing, Verdict
 from policy.model import Policy
 
@@ -101,8 +103,7 @@ class Agent:
     managed: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One attempted call, priced. ``estimate`` None: no price matches and the policy denies that.
 
     ``target`` is upstream:model, :tool or :price. ``rates`` are those fixed for its charge, as
@@ -116,15 +117,14 @@ class Call:
     upstream: str
     price: str | None
     estimate: int | None
-    rates: Mapping[str, Any] = field(default_factory=dict)
+    rates: Mapping[str, Any] = {}
     policy_hash: str = ""
     metadata: str | None = None
-    estimated: Mapping[str, int | Decimal] = field(default_factory=dict)
+    estimated: Mapping[str, int | Decimal] = {}
     output_cap: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """The call may go; ``reserved`` is held against every budget that matches it until it ends.
 
     ``remaining`` is the least room left in any enforced budget after this reservation (None: no budget binds). Not
@@ -148,8 +148,7 @@ class Denial:
     agent: Agent | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """How a forwarded call ended. ``charge`` None: at its reservation. ``usage`` by the vocabulary of usage.
 
     ``rates`` are those that the answer's own terms led to (a service tier, a cost it states); None: as authorized.
@@ -157,7 +156,7 @@ class Settlement:
 
     charge: int | None
     outcome: Literal["success", "failure"]
-    usage: Mapping[str, int | Decimal] = field(default_factory=dict)
+    usage: Mapping[str, int | Decimal] = {}
     unconfirmed: bool = False
     flags: tuple[str, ...] = ()
     upstream_status: int | None = None
@@ -179,8 +178,7 @@ class Adjustment:
     at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True, omit_defaults=True):
     """The row of the ledger. ``count`` > 1: identical denials within a minute, told once.
 
     ``owner_id`` and ``role`` are the agent's when it was authorized. ``reserved_rates`` are those of its reservation,
@@ -200,8 +198,8 @@ class Action:
     budget: str | None = None
     ending: Ending | None = None
     reserved: int | None = None
-    usage: Mapping[str, int | Decimal] = field(default_factory=dict)
-    rates: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, int | Decimal] = {}
+    rates: Mapping[str, Any] = {}
     upstream: str = ""
     price: str | None = None
     policy_hash: str = ""
@@ -212,9 +210,9 @@ class Action:
     softened: tuple[str, ...] = ()
     owner_id: str = ""
     role: str = ""
-    estimated: Mapping[str, int | Decimal] = field(default_factory=dict)
+    estimated: Mapping[str, int | Decimal] = {}
     output_cap: int | None = None
-    reserved_rates: Mapping[str, Any] = field(default_factory=dict)
+    reserved_rates: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

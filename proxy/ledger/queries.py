@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from proxy.ledger.entries import loads, row_action, row_alert, row_verdict
 from proxy.ledger.index import IDEMPOTENCY_MS

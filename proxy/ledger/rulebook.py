@@ -12,7 +12,8 @@ from policy.match import budgets_for, limits_for
 from policy.model import MONTHLY_BUDGET, Budget, Limit, Policy, Scope
 from policy.periods import PeriodName, Span, span
 from proxy.ledger.book import Book
-from proxy.ledger.entries import Hold, LimitHold, Terms, dumps
+from proxy.ledger.entries import Terms, dumps
+from proxy.ledger.plan import Plan, plan_of
 from proxy.ledger.port import Agent
 
 _MATCHES_MAX = 4096
@@ -35,7 +36,20 @@ class Rulebook:
         self.terms = {budget.name: Terms(_signature(budget), budget.amount) for budget in (month, *policy.budgets)}
         self._month = month
         self._matches: dict[tuple[str, str, str | None], tuple[Agent, Matched]] = {}
+        self._plans: dict[tuple[str, str, str | None], Plan] = {}
         self._spans: dict[tuple[PeriodName, ZoneInfo], Span] = {}
+
+    def plan(self, book: Book, agent: Agent, upstream: str, price: str | None, at: int) -> Plan:
+        """Of such calls at that moment."""
+        key = (agent.id, upstream, price)
+        plan = self._plans.get(key)
+        if plan is None or plan.agent is not agent or not plan.start_ms <= at < plan.end_ms:
+            if len(self._plans) >= _MATCHES_MAX:
+                self._plans.clear()
+            matched = self.match(agent, upstream, price)
+            plan = plan_of(agent, self.standings(book, matched, at), self.counts(book, matched, at))
+            self._plans[key] = plan
+        return plan
 
     def match(self, agent: Agent, upstream: str, price: str | None) -> Matched:
         """The agent's own month first, then the policy's in its order."""
@@ -127,19 +141,6 @@ class Rulebook:
     def _groups(self, book: Book, budget: Budget, at: int) -> Iterator[str]:
         start_ms = self.span(budget.period, budget.zone, at).start_ms
         return (group for name, group, start in book.balances if name == budget.name and start == start_ms)
-
-
-def holds_of(standings: list[Standing]) -> tuple[Hold, ...]:
-    return tuple((each.budget.name, each.group, each.span.start_ms, each.span.end_ms) for each in standings)
-
-
-def limits_of(counts: list[Count]) -> tuple[LimitHold, ...]:
-    return tuple(
-        LimitHold(each.limit.name, each.group, each.span.start_ms, each.span.end_ms)
-        if each.span
-        else LimitHold(each.limit.name, each.group, 0, 0)
-        for each in counts
-    )
 
 
 def _signature(budget: Budget) -> str:

@@ -7,8 +7,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from proxy.ledger import desk
 from proxy.ledger.book import Book, state_of
@@ -105,7 +106,8 @@ class Store:
     # -- changing ------------------------------------------------------------------------------------------------------
     def now(self) -> int:
         """The ledger's time, unix ms: the clock's, but never before what is already recorded."""
-        return max(self.journal.tip.at, self._clock())
+        at, recorded = self._clock(), self.journal.tip.at
+        return at if at > recorded else recorded
 
     def commit(self, entry: Entry) -> int:
         """Write the entry and apply it; its sequence. Raises LedgerUnavailable: then it has not happened."""

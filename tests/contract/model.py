@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from policy.decide import Verdict
 from proxy.ledger.port import (
     Action,
@@ -89,7 +91,7 @@ class Model(Roster):
             return self.deny(answer, agent, call, denied, softened)
         self.shadow(agent, softened)
         kind, cost = kind_of(agent, call), self.admitted_as(answer, agent, call, softened, recorded=True)
-        draft = replace(self.draft(answer.action_id, agent, call, softened), outcome="pending", reserved=cost)
+        draft = structs.replace(self.draft(answer.action_id, agent, call, softened), outcome="pending", reserved=cost)
         self.open[self.new(answer.action_id)] = Held(draft, kind, self.count(kind))
         self.commit()
         return None
@@ -109,7 +111,7 @@ class Model(Roster):
             self.shadow(agent, softened)
             self.count(kind)
             draft = self.draft(answer.action.id, agent, call, softened)
-            action = replace(draft, cost=cost, outcome=outcome, ending="settled")
+            action = structs.replace(draft, cost=cost, outcome=outcome, ending="settled")
             self.new(action.id)
             assert answer == Recorded(action, None)
             self.charge(action, kind)
@@ -150,10 +152,10 @@ class Model(Roster):
             first = self.new(answer.action_id)
             self.denials[like] = (first, self.now)
             draft = self.draft(first, agent, call, softened)
-            self.rows.append(replace(draft, outcome="denied", reason=verdict.reason, budget=verdict.budget))
+            self.rows.append(structs.replace(draft, outcome="denied", reason=verdict.reason, budget=verdict.budget))
             self.commit()
         else:
-            self.rows = [replace(row, count=row.count + 1) if row.id == first else row for row in self.rows]
+            self.rows = [structs.replace(row, count=row.count + 1) if row.id == first else row for row in self.rows]
             self.counted = True
             if key:
                 self.commit()
@@ -191,7 +193,7 @@ class Model(Roster):
         held = self.open.pop(action_id, None)
         if held is None:
             return raises(answer, NotOpen)
-        action = replace(
+        action = structs.replace(
             held.draft,
             cost=held.draft.reserved or 0 if charge is None else charge,
             outcome=how.outcome,
@@ -230,7 +232,7 @@ class Model(Roster):
         """A process ended, and another began: what was in flight is charged at its reservation."""
         for held in self.open.values():
             self.rows.append(
-                replace(
+                structs.replace(
                     held.draft,
                     cost=held.draft.reserved or 0,
                     outcome="failure",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from policy.money import NANO
 from proxy.ledger.port import Action, ActionFilter, Agent, Key, LedgerError, LedgerUnavailable, Settlement
@@ -24,7 +25,7 @@ async def rows(world: World, **query: Any) -> list[Action]:
 async def test_a_row_keeps_all_that_was_said_of_the_call(world: Worlds) -> None:
     async with world(ONE) as w:
         admitted = await w.ledger.authorize(
-            replace(call(estimate=3 * NANO, metadata='{"k": "ü\\ud800"}'), rates={"input_mtok": "2.5"})
+            structs.replace(call(estimate=3 * NANO, metadata='{"k": "ü\\ud800"}'), rates={"input_mtok": "2.5"})
         )
         usage = {"input_tokens": 7, "seconds": Decimal("1.10"), "units": Decimal(3)}
         settled = await w.ledger.settle(

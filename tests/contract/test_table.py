@@ -278,6 +278,26 @@ ALERTS = [
         record a 1.00 → ok 1.00
         alerts →
     """, {"first": thresholds(agent(managed=frozenset({"name"})))}),
+    Case("thresholds re-arm, though the amount comes back to what it was", """
+        record a 50.00 → ok 50.00
+        record a 1.00 → ok 1.00
+        alerts → budget_threshold
+        patch a monthly_budget=1000.00 → active
+        patch a monthly_budget=100.00 → active
+        record a 1.00 → ok 1.00
+        alerts → budget_threshold
+    """, {"first": thresholds(agent(managed=frozenset({"name"})))}),
+    Case("other thresholds are told of at the next charge", """
+        record a 60.00 → ok 60.00
+        record a 1.00 → ok 1.00
+        alerts →
+        use other
+        record a 1.00 → ok 1.00
+        alerts → budget_threshold
+        use first
+        record a 1.00 → ok 1.00
+        alerts →
+    """, {"first": policy(thresholds=(80,)), "other": thresholds()}),
     Case("thresholds of a policy's budget re-arm when a reload changes its amount", """
         record a 5.00 → ok 5.00
         alerts → budget_threshold

@@ -3,11 +3,14 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policy.alerting import (
     exceeded_message,
     failed_message,
     name,
+    next_threshold,
     overrun_message,
     paused_reason,
     reached,
@@ -45,6 +48,16 @@ def test_thresholds_are_reached_exactly(spent: int, amount: int, expected: tuple
 
 def test_no_thresholds() -> None:
     assert reached(100, 100, ()) == ()
+    assert next_threshold(100, 100, ()) > 10**30
+
+
+@given(st.integers(-100, 1100), st.integers(0, 1000), st.sets(st.integers(1, 100), max_size=3).map(sorted))
+def test_the_next_threshold_is_the_least_amount_that_reaches_more(spent: int, amount: int, asked: list[int]) -> None:
+    following = next_threshold(spent, amount, asked)
+    assert following > spent
+    assert reached(min(following - 1, 1100), amount, asked) == reached(spent, amount, asked)
+    if following <= 1100:
+        assert len(reached(following, amount, asked)) > len(reached(spent, amount, asked))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from policy.money import NANO
 from proxy.explanation import FLAGS, basis, explain

@@ -5,6 +5,9 @@ from decimal import Decimal
 from types import MappingProxyType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from policy.decide import Verdict
 from proxy.ledger.entries import (
@@ -16,6 +19,7 @@ from proxy.ledger.entries import (
     Opened,
     Pause,
     Terms,
+    _encode_rows,
     decode,
     dumps,
     encode,
@@ -35,6 +39,8 @@ ACTION = Action(
     flags=("x", "y"),
     softened=("unpriced",),
 )
+
+PLAIN = Action("act_1", "a", "llm", "t", 5, "success", 1, usage={"input_tokens": 10}, rates={"input_mtok": "2.5"})
 
 KEYS = (Key("k", "key_1", 2), Key("l", "key_2", 2, 9))
 AGENT = Agent("a", "n", "r", "o", 1, None, 2, keys=KEYS, managed=frozenset({"x", "y"}))
@@ -61,6 +67,63 @@ def test_a_line_is_one_line_of_ascii_and_gives_the_entry_back(entry: Entry) -> N
     assert line.endswith(b"\n")
     assert decode(loads(line)) == entry
     assert list(json.loads(line))[:5] == ["v", "seq", "prev", "at", "type"]
+
+
+texts = st.text(st.characters(codec=None), max_size=8)  # lone surrogates, too
+whole = st.dictionaries(texts, st.integers(-(10**30), 10**30), max_size=3)
+quantities = whole | st.dictionaries(texts, st.integers() | st.decimals(allow_nan=False, allow_infinity=False))
+rates = st.dictionaries(
+    texts, texts | st.fixed_dictionaries({"base": texts, "tiers": st.lists(st.tuples(st.integers(), texts).map(list))})
+)
+holds = st.lists(st.tuples(texts, texts, st.integers(), st.integers()), max_size=2).map(tuple)
+actions = st.builds(
+    Action,
+    texts, texts, texts, texts, st.integers(), st.sampled_from(["pending", "success", "failure"]), st.integers(),
+    metadata=st.none() | texts,
+    count=st.integers(1, 2),
+    ending=st.sampled_from([None, "settled"]),
+    reserved=st.none() | st.integers(),
+    usage=quantities | whole.map(MappingProxyType),
+    rates=rates,
+    upstream=texts,
+    price=st.none() | texts,
+    upstream_status=st.none() | st.integers(),
+    unconfirmed=st.booleans(),
+    flags=st.lists(texts, max_size=2).map(tuple),
+    softened=st.lists(texts, max_size=2).map(tuple),
+    estimated=quantities,
+    output_cap=st.none() | st.integers(),
+    reserved_rates=rates,
+)  # fmt: skip
+lines = st.builds(
+    Entry,
+    st.sampled_from(["authorize", "settle", "void"]),
+    st.integers(),
+    st.integers(),
+    action=actions,
+    holds=holds,
+    limits=holds.map(lambda found: tuple([LimitHold(*limit) for limit in found])),
+)
+
+
+@given(lines)
+def test_a_line_written_in_one_go_is_the_one_that_its_rows_make(entry: Entry) -> None:
+    assert encode(entry, GENESIS) == _encode_rows(entry, GENESIS)
+
+
+@pytest.mark.parametrize(
+    "value", [Decimal(5), Decimal("NaN"), float("nan"), 1.5, None, [Decimal(5)], {"a": Decimal(5)}]
+)
+@pytest.mark.parametrize("field", ["usage", "rates", "estimated", "reserved_rates"])
+def test_no_mapping_of_a_line_is_taken_for_plain_that_is_not(field: str, value: object) -> None:
+    entry = Entry("settle", 1, 2, action=replace(PLAIN, **{field: {"a": "1", "b": value}}))
+    try:
+        line = _encode_rows(entry, GENESIS)
+    except ValueError:
+        with pytest.raises(ValueError):
+            encode(entry, GENESIS)
+    else:
+        assert encode(entry, GENESIS) == line
 
 
 @pytest.mark.parametrize("quantity", ["0.1", "3.14159265358979323846264338327950288", "1E-9", "1E+20", "5"])
