@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Literal
 
 from genai_prices.data import providers
 from genai_prices.data_snapshot import DataSnapshot, find_provider_by_id
-from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, TieredPrices
+from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, TieredPrices, TimeOfDateConstraint
 
 from policy.model import Rate, Rates
+from policy.ratecard import RateCard
 from policy.units import make_rate
 
 _MODEL_NAME_MAX = 200
 _MODELS_HELD = 4096
+_MINUTE_MS = 60_000
 _ROUTED = "litellm"  # no provider of its own: the provider stands in the model's name
 
 
@@ -31,18 +34,25 @@ class Tariff:
 
     standard: Rates
     variants: tuple[tuple[Mapping[str, str], Rates], ...] = ()
+    # By which of the variants are met. The same rates each time: what is worked out of them is then there already.
+    _merged: dict[tuple[int, ...], Rates] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def rates(self, terms: Mapping[str, str]) -> Rates:
         """The rates on those terms: of the variants that they meet, the first that has a rate of that key; else, and
         for terms that the list doesn't know, the standard one.
         """
-        found: dict[str, Rate] = {}
-        for when, rates in self.variants:
-            if when.items() <= terms.items():
-                found = {rate.key: rate for rate in rates} | found
-        if not found:
+        if not terms:
             return self.standard
-        return tuple(({rate.key: rate for rate in self.standard} | found).values())
+        met = tuple(position for position, (when, _) in enumerate(self.variants) if when.items() <= terms.items())
+        if met not in self._merged:
+            self._merged[met] = self._merge(met)
+        return self._merged[met]
+
+    def _merge(self, met: tuple[int, ...]) -> Rates:
+        found: dict[str, Rate] = {}
+        for position in met:
+            found = {rate.key: rate for rate in self.variants[position][1]} | found
+        return RateCard(({rate.key: rate for rate in self.standard} | found).values()) if found else self.standard
 
 
 class Catalog:
@@ -52,6 +62,8 @@ class Catalog:
         self._model = lru_cache(_MODELS_HELD)(_find_model)
         # By the identities of the prices it is made of, which are the bundled list's and never freed.
         self._compiled: dict[tuple[int, ...], Tariff] = {}
+        # By provider and model, with the minute (of unix time) that it was found in; None: it is the same at any time.
+        self._held: dict[tuple[str, str], tuple[int | None, Tariff | None]] = {}
 
     def tariff(self, provider_id: str, model: str, at_ms: int) -> Tariff | None:
         """What the model costs at that moment (unix ms), on any terms; None if it isn't listed.
@@ -60,9 +72,20 @@ class Catalog:
         """
         if len(model) > _MODEL_NAME_MAX:
             return None
+        key = (provider_id, model)
+        held = self._held.get(key)
+        if held is not None and (held[0] is None or held[0] == at_ms // _MINUTE_MS):
+            return held[1]
         found = self._model(provider_id, model)
-        if found is None:
-            return None
+        tariff = self._at(found, at_ms) if found else None
+        changes = _changes(found) if found else None
+        if changes != "anytime":
+            if len(self._held) >= _MODELS_HELD:
+                self._held.clear()
+            self._held[key] = (at_ms // _MINUTE_MS if changes else None, tariff)
+        return tariff
+
+    def _at(self, found: ModelInfo, at_ms: int) -> Tariff:
         at = datetime.fromtimestamp(at_ms / 1000, UTC)
         standard = found.get_prices(at)
         variants = [variant for variant in found.price_variants or () if _applies(variant, at)]
@@ -91,6 +114,16 @@ def _find_model(provider_id: str, model: str) -> ModelInfo | None:
     return found
 
 
+def _changes(model: ModelInfo) -> Literal["anytime", "by the minute"] | None:
+    """When its prices may change. Those of a date do so as the day begins."""
+    dated = [*(model.prices if isinstance(model.prices, list) else ()), *(model.price_variants or ())]
+    constraints = [price.constraint for price in dated if price.constraint is not None]
+    times = [each for each in constraints if isinstance(each, TimeOfDateConstraint)]
+    if any(time.second or time.microsecond for each in times for time in (each.start_time, each.end_time)):
+        return "anytime"
+    return "by the minute" if constraints else None
+
+
 def _applies(variant: PriceVariant, at: datetime) -> bool:
     if "processing" in variant.when:
         return False
@@ -98,7 +131,7 @@ def _applies(variant: PriceVariant, at: datetime) -> bool:
 
 
 def _compile(prices: ModelPrice) -> Rates:
-    return tuple(_rate(key, price) for key, price in vars(prices).items() if price is not None)
+    return RateCard(_rate(key, price) for key, price in vars(prices).items() if price is not None)
 
 
 def _rate(key: str, price: Decimal | TieredPrices) -> Rate:

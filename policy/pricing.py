@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact
 from fractions import Fraction
@@ -98,21 +98,14 @@ def speaks_of(rates: Rates, usage: Usage) -> bool:
 
 
 def _prompt(rates: Rates, usage: Usage) -> Quantity:
-    return _total(usage, "input_tokens") if any(rate.tiers for rate in rates) else 0
+    return quantity_of(usage, "input_tokens") if any(rate.tiers for rate in rates) else 0
 
 
 def _quantities(rates: Rates, usage: Usage, prompt: Quantity) -> list[tuple[str, Rate, Quantity]]:
     """(kind, its rate, how much of it is charged there), the most specific kinds first: each leaves the rest above."""
-    charged = [
-        (rate.usage, rate)
-        for rate in rates
-        if rate.usage in usage or rate.usage == REQUEST or not BELOW.get(rate.usage, _NONE).isdisjoint(usage)
-    ]
-    charged += _between(charged, usage, prompt)
-    charged.sort(key=_depth, reverse=True)
     found: list[tuple[str, Rate, Quantity]] = []
-    for kind, rate in charged:
-        quantity = _total(usage, kind)
+    for kind, rate in charged_kinds(rates, usage, prompt):
+        quantity = quantity_of(usage, kind)
         if below := BELOW.get(kind):
             for sub, _, taken in found:
                 if sub in below:
@@ -121,15 +114,27 @@ def _quantities(rates: Rates, usage: Usage, prompt: Quantity) -> list[tuple[str,
     return found
 
 
+def charged_kinds(rates: Rates, usage: Collection[str], prompt: Quantity) -> list[tuple[str, Rate]]:
+    """(kind, its rate) for all that such usage is charged as, the most specific kinds first; only its keys count."""
+    charged = [
+        (rate.usage, rate)
+        for rate in rates
+        if rate.usage in usage or rate.usage == REQUEST or not BELOW.get(rate.usage, _NONE).isdisjoint(usage)
+    ]
+    charged += _between(charged, usage, prompt)
+    charged.sort(key=_depth, reverse=True)
+    return charged
+
+
 def _depth(charged: tuple[str, Rate]) -> int:
     return len(ABOVE.get(charged[0], _NONE))
 
 
-def _between(charged: list[tuple[str, Rate]], usage: Usage, prompt: Quantity) -> list[tuple[str, Rate]]:
+def _between(charged: list[tuple[str, Rate]], usage: Collection[str], prompt: Quantity) -> list[tuple[str, Rate]]:
     """Reported kinds without a rate that lie under two priced ones (cached audio): each once, at the dearer rate."""
     between = []
     priced = dict(charged)
-    for kind in usage.keys() - priced.keys():
+    for kind in set(usage) - priced.keys():
         above = ABOVE.get(kind, _NONE) & priced.keys()
         nearest = [parent for parent in above if BELOW[parent].isdisjoint(above)]
         if len(nearest) > 1:
@@ -138,13 +143,13 @@ def _between(charged: list[tuple[str, Rate]], usage: Usage, prompt: Quantity) ->
     return between
 
 
-def _total(usage: Usage, kind: str) -> Quantity:
+def quantity_of(usage: Usage, kind: str) -> Quantity:
     """What was reported of a kind, or of its parts, if that is more."""
     stated = usage.get(kind, 1 if kind == REQUEST else 0)
     below = BELOW.get(kind)
     if not below or sum([quantity for sub, quantity in usage.items() if sub in below]) <= stated:
         return stated
-    return max(stated, *(sum(_total(usage, part) for part in parts) for parts in SPLITS[kind]))
+    return max(stated, *(sum(quantity_of(usage, part) for part in parts) for parts in SPLITS[kind]))
 
 
 def dump_rates(rates: Rates) -> dict[str, Any]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from policy.model import Rates
-from policy.pricing import Quantity, charge, speaks_of
+from policy.pricing import Quantity
+from policy.ratecard import as_card
 from policy.units import DIMENSIONS
 
-REQUEST = "request"
 
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(NamedTuple):
     """``charge`` in nano-dollars; ``unconfirmed``: it is the reservation, or may be less than what was billed."""
 
     voided: bool
@@ -24,7 +22,7 @@ class Conclusion:
 
 def needs_usage(rates: Rates) -> bool:
     """Whether the charge depends on what the answer says it used: some rate is of more than the request itself."""
-    return any(rate.usage != REQUEST and (rate.nano or rate.tiers) for rate in rates)
+    return as_card(rates).needs_usage
 
 
 def conclude(
@@ -44,11 +42,12 @@ def conclude(
         return Conclusion(False, reserved, unconfirmed=True)
     if status >= 400 and usage is None and not charge_errors:
         return Conclusion(True, 0)
-    if not needs_usage(rates):
-        return Conclusion(False, charge(rates, usage or {}))
-    if usage is None or not speaks_of(rates, usage):
+    card = as_card(rates)
+    if not card.needs_usage:
+        return Conclusion(False, card.charge(usage or {}))
+    if usage is None or not card.speaks_of(usage):
         return Conclusion(False, reserved, unconfirmed=True)
-    cost = charge(rates, usage)
+    cost = card.charge(usage)
     if complete:
         return Conclusion(False, cost)
     return Conclusion(False, max(cost, reserved), unconfirmed=True)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from policy.model import DatedRates, Rate, Rates
 from policy.parse.reader import Reader
+from policy.ratecard import RateCard
 from policy.source import MapNode, Node, ScalarNode
 from policy.units import UnitError, make_rate
 
@@ -65,7 +66,7 @@ def read_rate_map(reader: Reader, node: Node, only: tuple[str, ...] = ()) -> Rat
             other = found[rate.usage].key
             reader.note(key, "duplicate-rate", f"'{unit}' and '{other}' are both rates of {rate.usage}")
         found[rate.usage] = rate
-    return tuple(found.values())
+    return RateCard(found.values())
 
 
 def _midnight(reader: Reader, node: Node, zone: ZoneInfo) -> int | None:
