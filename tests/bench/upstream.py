@@ -37,7 +37,7 @@ _USAGE = {
 }
 _MESSAGE = {"role": "assistant", "content": "x" * 560, "refusal": None, "annotations": []}
 _CHOICE = {"index": 0, "message": _MESSAGE, "logprobs": None, "finish_reason": "stop"}
-_BODY = json.dumps(
+ANSWER = json.dumps(
     {**_TOLD, "object": "chat.completion", "choices": [_CHOICE], "usage": _USAGE, "system_fingerprint": "fp_abc"}
 ).encode()
 _HEAD = (
@@ -61,7 +61,7 @@ def _delta(finish: str | None = None, **delta: str) -> bytes:
 
 _SAID = [_delta(role="assistant", content="")] + [_delta(content=" word")] * (EVENTS - 2) + [_delta("stop")]
 _PLAIN = [*_SAID, _END]
-_WITH_USAGE = [*_SAID, _event(choices=[], usage=_USAGE), _END]
+STREAM_WITH_USAGE = [*_SAID, _event(choices=[], usage=_USAGE), _END]
 
 
 class Connection(asyncio.Protocol):
@@ -91,9 +91,9 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, body: bytes, request_id: bytes) -> None:
         if not _STREAM.search(body):
-            self._transport.write(_JSON % (request_id, len(_BODY), _BODY))
+            self._transport.write(_JSON % (request_id, len(ANSWER), ANSWER))
             return
-        chunks = _WITH_USAGE if b'"include_usage"' in body else _PLAIN
+        chunks = STREAM_WITH_USAGE if b'"include_usage"' in body else _PLAIN
         self._transport.write(_SSE % request_id)
         self._say(chunks, 0, _HOLD_S if b'"user":"hold"' in body else 0.001)
 
