@@ -220,6 +220,8 @@ class Call:
             self._head = b""
 
     def _pass_on(self, body: bytes, more: bool) -> None:
+        if 0 <= self._left < len(body) and not self._bodiless:
+            raise RuntimeError("the answer is longer than its Content-Length")
         head, self._head = self._head, b""
         if self._bodiless:
             data = head
@@ -229,8 +231,6 @@ class Call:
         else:
             if self._left >= 0:
                 self._left -= len(body)
-                if self._left < 0:
-                    raise RuntimeError("the answer is longer than its Content-Length")
             data = head + body if head else body
         if data:
             self._connection.transport.write(data)

@@ -16,6 +16,7 @@ TARGET_BYTES_MAX = 16 * 1024
 HEADER_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 200
 _LENGTH_DIGITS_MAX = 15
+_UNDERSCORE = ord("_")
 
 # Names that decide who is calling, for what, and where the body ends: two of one are two readings of one request.
 _SINGLE = frozenset(
@@ -101,6 +102,20 @@ def path_problem(raw_path: bytes) -> str | None:
     return _PATH_PROBLEMS[found.lastgroup] if found and found.lastgroup else None
 
 
+def read_headers(raw: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+    """A request's headers as the parser tells them: names in lower case, values without the white space that it leaves
+    behind them; and by name, where the last of two counts.
+
+    A name with an underscore is dropped: X_Agent_Id is X-Agent-Id to whoever reads headers as CGI does.
+    """
+    headers = [(name.lower(), value.rstrip(b" \t")) for name, value in raw]
+    fields = dict(headers)
+    if _UNDERSCORE in b"".join(fields):  # a look at all names at once: one at each costs more than all else here
+        headers = [header for header in headers if _UNDERSCORE not in header[0]]
+        fields = dict(headers)
+    return headers, fields
+
+
 def head_problem(
     method: bytes,
     target: bytes,
@@ -116,7 +131,7 @@ def head_problem(
     if method in (b"CONNECT", b"TRACE"):
         return Refusal(405, "method_not_allowed", f"{method.decode()} is not served")
     path, _, query = target.partition(b"?")
-    if b"#" in query:
+    if query and b"#" in query:
         return malformed("the request's target holds a fragment")
     problem = path_problem(path)
     return malformed(problem) if problem else _header_problem(version, headers, fields)

@@ -31,6 +31,7 @@ from proxy.framing import (
     Refusal,
     head_problem,
     malformed,
+    read_headers,
 )
 from proxy.load import CONNECTIONS_SPARE, Load
 
@@ -246,10 +247,7 @@ class Connection(asyncio.Protocol):
         assert parser is not None
         if self._measured:
             self._measure_headers()
-        # X_Agent_Id is X-Agent-Id to whoever reads headers as CGI does: it is dropped. The parser leaves what white
-        # space follows a value.
-        headers = [(name.lower(), value.rstrip(b" \t")) for name, value in raw if b"_" not in name]
-        fields = dict(headers)
+        headers, fields = read_headers(raw)
         method, version = parser.get_method(), parser.get_http_version()
         problem = head_problem(method, target, version, headers, fields)
         if problem is not None:
@@ -259,10 +257,13 @@ class Connection(asyncio.Protocol):
         self._stage, self._due = "body", inf
         self._idle_bytes = self._body_bytes = 0
         serving, old = self.serving, version == "1.0"
-        keep_alive = parser.should_keep_alive() and not (old or serving.load.closing or self in serving.spare)
+        spare = bool(serving.spare) and self in serving.spare
+        keep_alive = parser.should_keep_alive() and not (old or spare or serving.load.closing)
+        scope = self._scope(method, target, version, headers)
+        if spare:
+            scope["state"]["spare"] = True
         # A client of the old may not know what a 100 Continue is.
         expects = b"expect" in fields and not old
-        scope = self._scope(method, target, version, headers)
         self.call = call = Call(self, scope, keep_alive=keep_alive, awaits_continue=expects)
         if self.running is None:
             self._run(call)
@@ -308,7 +309,7 @@ class Connection(asyncio.Protocol):
             "headers": headers,
             "server": server,
             "client": client,
-            "state": {"spare": True} if self in self.serving.spare else {},
+            "state": {},
         }
 
     # -- answering -----------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.framing import head_problem, path_problem
+from proxy.framing import _PATH_PROBLEM, _PLAIN_PATH, head_problem, path_problem, read_headers
 
 HOST = (b"host", b"127.0.0.1:8080")
 
@@ -135,3 +137,25 @@ def test_two_headers_that_decide_nothing_are_taken() -> None:
         (b"expect", b"100-Continue"),
     ]
     assert head_problem(b"POST", b"/openai/v1/x?a=../b", "1.1", headers, dict(headers)) is None
+
+
+NAMES = st.sampled_from([b"Host", b"HOST", b"X-A", b"x_a", b"X-Agent-Id", b"X_Agent-Id"])
+VALUES = st.text("ab_ \t", max_size=4).map(lambda text: text.lstrip().encode())
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=5))
+def test_headers_are_read_alike_all_at_once_and_one_by_one(raw: list[tuple[bytes, bytes]]) -> None:
+    headers, fields = read_headers(raw)
+    assert headers == [(name.lower(), value.rstrip(b" \t")) for name, value in raw if b"_" not in name]
+    assert fields == dict(headers)
+
+
+@given(st.text("/.a-_%2eF;\\#~ é", max_size=12).map(str.encode))
+def test_a_path_that_passes_at_a_glance_passes_the_long_look(path: bytes) -> None:
+    if _PLAIN_PATH.fullmatch(path):
+        assert _PATH_PROBLEM.search(path) is None
+
+
+@pytest.mark.parametrize("path", [b"/openai/v1/chat/completions", b"/a", b"/a/", b"/a/b.c/d_e~f-g"])
+def test_a_path_of_plain_segments_passes_at_a_glance(path: bytes) -> None:
+    assert _PLAIN_PATH.fullmatch(path)

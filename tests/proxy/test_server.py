@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.call import CLIENT
 from proxy.load import Load
-from proxy.protocol import Edges
+from proxy.protocol import Connection, Edges
 from proxy.server import Server, serve, stop_signals
 from tests.proxy.rawhttp import WAIT_S, Answer, Raw, ask, refused
 
@@ -382,6 +382,111 @@ async def _drip(raw: Raw, byte: bytes) -> None:
 async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+# -- answers as they are written -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What the server writes, write by write."""
+    written: list[bytes] = []
+    made = Connection.connection_made
+
+    class Noting:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self._transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            self._transport.write(data)
+
+    monkeypatch.setattr(Connection, "connection_made", lambda self, transport: made(self, Noting(transport)))  # type: ignore[arg-type]
+    return written
+
+
+async def test_an_answer_is_one_write_and_each_further_piece_one_more(writes: list[bytes]) -> None:
+    async def streaming(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/whole":
+            await reply(send, b"hello")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(2):
+            await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+        await send({"type": "http.response.body", "body": b"c"})
+
+    async with serving(streaming) as port, Raw.connect(port) as raw:
+        for path, body in [(b"whole", b"hello"), (b"pieces", b"ababc")]:
+            await raw.send(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+            assert (await raw.answer()).body == body
+    assert writes == [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+        b"2\r\nab\r\n",
+        b"1\r\nc\r\n0\r\n\r\n",
+    ]
+
+
+async def test_a_head_whose_body_is_yet_to_come_is_not_held_back() -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"a"})
+
+    async with serving(slow) as port, Raw.connect(port) as raw:
+        await raw.send(GET + b"\r\n")
+        async with asyncio.timeout(WAIT_S):
+            assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        go.set()
+        assert await raw.reader.readuntil(b"0\r\n\r\n") == b"1\r\na\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [(b"a", b"b\r\nset-cookie: c"), (b"a", b"b\n"), (b"a", b"\0"), (b"a\r\nb", b"c"), (b"a b", b"c"), (b"", b"c")],
+)
+async def test_a_header_that_would_be_another_or_none_is_not_sent(header: tuple[bytes, bytes]) -> None:
+    async def injecting(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, b"", [header])
+
+    async with serving(injecting) as port:
+        answer = await ask(port, GET + b"\r\n")
+        assert (answer.status, error_of(answer)) == (500, "internal_error")
+
+
+@pytest.mark.parametrize("sent", [b"abc", b"a"])
+async def test_an_answer_of_another_length_than_it_states_breaks_off(sent: bytes) -> None:
+    async def lying(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, sent, [(b"content-length", b"2")])
+
+    async with serving(lying) as port, Raw.connect(port) as raw:
+        await raw.send(GET + b"\r\n")
+        assert not (await raw.answer()).complete
+
+
+async def test_an_app_that_ends_without_its_answer_is_an_error() -> None:
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        pass
+
+    async with serving(silent) as port:
+        assert error_of(await ask(port, GET + b"\r\n")) == "internal_error"
+
+
+@pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)])
+async def test_an_answer_that_has_no_body_is_sent_without_one(method: bytes, status: int) -> None:
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async with serving(answering) as port, Raw.connect(port) as raw:
+        for _ in range(2):
+            await raw.send(method + b" /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await raw.answer(method.decode())).header("content-length") == "5"
 
 
 # -- answers that break off ----------------------------------------------------------------------------------------
