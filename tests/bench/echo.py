@@ -267,7 +267,7 @@ def _audit(plans: dict[str, Plan], rows: dict[str, dict], counts: Counter[str]) 
             yield f"{each.id}: sent on {each.received} times: {each}"
         if each.action_id is None:
             certain += each.received > 0
-            uncertain += not each.received and each.leaving == "waiting"
+            uncertain += not each.received and each.leaving in ("waiting", "reading")
             continue
         certain += 1
         row = rows.get(each.action_id)
