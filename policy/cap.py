@@ -11,14 +11,15 @@ from policy.ceilings import Keys, choices, fields_to_write, least_ceiling, posit
 from policy.estimate import (
     Estimate,
     RequestFacts,
+    add_output,
     estimate_input,
-    output,
     output_rate,
     priced,
     unstated_ceiling,
 )
 from policy.model import Price, Rates
-from policy.pricing import charge, nano_at
+from policy.pricing import nano_at
+from policy.ratecard import as_card
 
 Write = tuple[Keys, int]
 
@@ -49,15 +50,16 @@ def cap_output(
     """
     body = request.body
     fields = fields_to_write(request.path, body, provider) if isinstance(body, dict) else ()
-    usage = estimate_input(price, rates, request) if fields else {}
+    card = as_card(rates)
+    usage = estimate_input(price, card, request) if fields else {}
     input_tokens = usage.get("input_tokens")
-    rate = output_rate(rates, request, input_tokens) if input_tokens is not None else None
+    rate = output_rate(card, request, input_tokens) if input_tokens is not None else None
     if rate is None or input_tokens is None:
         return None
     least = least_ceiling(request.path, body)
     most: int | float = inf
     if limit is not None and (nano := nano_at(rate, input_tokens)):
-        spare = limit - charge(rates, usage)
+        spare = limit - card.charge(usage)
         most = max(least, spare * rate.per // (nano * choices(request.path, body)))
     stated = [(keys, value) for keys in fields if (value := value_at(body, keys)) is not None]
     ceilings: list[Write] = []
@@ -65,9 +67,9 @@ def cap_output(
         wanted = positive(value) or max(least, unstated_ceiling(price, body))
         ceilings.append((keys, wanted if wanted <= most else int(most)))
     tokens = max(ceiling for _, ceiling in ceilings)
-    usage.update(output(rates, request, tokens, input_tokens))
+    add_output(usage, card, request, tokens)
     writes = tuple(write for write in ceilings if not _stands(body, write))
-    return Capped(priced(rates, usage), tokens, writes)
+    return Capped(priced(card, usage), tokens, writes)
 
 
 def _stands(body: dict[str, Any], write: Write) -> bool:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from math import ceil
 from typing import Any, Final
 
+from policy.held import held
 from policy.pricing import Quantity
 
 Keys = tuple[str, ...]  # that lead to a value in the request's JSON
@@ -44,6 +45,8 @@ _ANY: Final[Fields] = tuple(dict.fromkeys(field for _, fields in (*_APIS, *_INVO
 
 NAMES: Final = frozenset(field[-1] for field in _ANY)
 CONFIGS: Final = frozenset(field[0] for field in _ANY if len(field) > 1)
+_COUNTS: Final = ("n", "best_of", "candidateCount")
+_COUNTED: Final = CONFIGS | {*_COUNTS, "prompt"}
 
 _NOTHING: Final = (
     "/embeddings", "/embed", "/rerank", "/moderations", "/count_tokens", "/count-tokens", "/tokenize", "/input_tokens",
@@ -71,10 +74,12 @@ _EFFORTS: Final[Fields] = (
     ("reasoning", "effort"),
     *((*at, name) for at in _THINKING for name in ("thinkingLevel", "thinking_level")),
 )
+_THINKS: Final = frozenset(keys[0] for keys in (*_THOUGHTS, *_EFFORTS))
 _HIGH: Final = frozenset(("high", "xhigh", "max"))
 _HIGH_TOKENS: Final = 12_288  # of thought at high effort: recorded were up to 3,840, and OpenAI advises room for 25,000
 
 
+@held
 def generates(path: str) -> bool:
     """Whether an answer there has output tokens at all."""
     return not path.endswith(_NOTHING) and not (path.endswith(_INVOKE) and "embed" in path)
@@ -93,9 +98,14 @@ def fields_to_write(path: str, body: dict[str, Any], provider: str | None) -> Fi
 
 
 def _known(path: str, body: dict[str, Any]) -> Fields:
+    if "anthropic_version" in body and path.endswith(_INVOKE):
+        return _MAX_TOKENS
+    return _told(path)
+
+
+@held
+def _told(path: str) -> Fields:
     if path.endswith(_INVOKE):
-        if "anthropic_version" in body:
-            return _MAX_TOKENS
         return next((fields for model, fields in _INVOKED if model in path), ())
     return next((fields for ends, fields in _APIS if path.endswith(ends)), ())
 
@@ -109,8 +119,11 @@ def value_at(body: Any, keys: Keys) -> Any:
 
 def stated_ceiling(path: str, body: dict[str, Any]) -> int | None:
     """The highest that is stated: an upstream may believe any. None where none is a positive number."""
-    found = (positive(value_at(body, field)) for field in _known(path, body) or _ANY)
-    return max((ceiling for ceiling in found if ceiling), default=None)
+    highest: int | None = None
+    for field in _known(path, body) or _ANY:
+        if field[0] in body and (ceiling := positive(value_at(body, field))) and ceiling > (highest or 0):
+            highest = ceiling
+    return highest
 
 
 def least_ceiling(path: str, body: dict[str, Any]) -> int:
@@ -121,6 +134,8 @@ def least_ceiling(path: str, body: dict[str, Any]) -> int:
 
 def thoughts(body: dict[str, Any]) -> int:
     """The tokens of thought that a request gives leave for, which an answer without a ceiling has beside its words."""
+    if _THINKS.isdisjoint(body):
+        return 0
     effort = (value_at(body, keys) for keys in _EFFORTS)
     high = any(isinstance(word, str) and word.lower() in _HIGH for word in effort)
     budgets = (positive(value_at(body, keys)) or 0 for keys in _THOUGHTS)
@@ -129,7 +144,9 @@ def thoughts(body: dict[str, Any]) -> int:
 
 def choices(path: str, body: dict[str, Any]) -> int:
     """How many answers are asked for: each may be as long as the ceiling."""
-    counts = (positive(config.get(name)) for config in configs(body) for name in ("n", "best_of", "candidateCount"))
+    if _COUNTED.isdisjoint(body):
+        return 1
+    counts = (positive(config.get(name)) for config in configs(body) for name in _COUNTS)
     found = max((count for count in counts if count), default=1)
     prompts = body.get("prompt")
     if path.endswith("/completions") and isinstance(prompts, list) and not isinstance(next(iter(prompts), 0), int):
@@ -147,6 +164,8 @@ def configs(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def positive(value: Any) -> int | None:
     """Rounded up; None for what isn't a positive number."""
+    if type(value) is int and 0 < value < QUANTITY_MAX:
+        return value
     quantity = None if value is None else number(value)
     return ceil(quantity) if quantity else None
 

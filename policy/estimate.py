@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from policy import uploads
-from policy.ceilings import QUANTITY_MAX, choices, configs, generates, number, stated_ceiling, thoughts
+from policy.ceilings import CONFIGS, QUANTITY_MAX, choices, configs, generates, number, stated_ceiling, thoughts
+from policy.held import held
 from policy.hosted import hosted_uses, names_more
 from policy.media import Media, media
 from policy.model import Price, Rate, Rates
 from policy.money import MAX_USD, NANO
 from policy.pointer import dig
-from policy.pricing import Quantity, charge, nano_at
+from policy.pricing import Quantity
+from policy.ratecard import RateCard, as_card
 from policy.text import text_tokens, text_tokens_max
 from policy.units import DIMENSIONS, REQUEST
 
 _TOKEN_KINDS: Final = frozenset(kind for kind, its in DIMENSIONS.items() if its["family"] == "tokens")
 _TOKENS_AND_REQUESTS: Final = _TOKEN_KINDS | {REQUEST}
+_TOKENS_STATED: Final = ("input_tokens", "output_tokens")
+_INPUT_KINDS: Final = ("input_tokens", "input_text_tokens", "cache_read_tokens")
+_WRITTEN_KINDS: Final = ("cache_write_tokens", "cache_write_5m_tokens")
+_WRITTEN_1H_KINDS: Final = ("cache_write_1h_tokens",)
+_OUTPUT_KINDS: Final[tuple[str, ...]] = (
+    "output_tokens", "output_text_tokens", "output_reasoning_tokens", "output_citation_tokens",
+)  # fmt: skip
+_MODALITIES: Final = ("modalities", "responseModalities")
+_STATES_MODALITIES: Final = CONFIGS | {*_MODALITIES}
 _NANO_MAX: Final = MAX_USD * NANO
 
 _BYTES_PER_TOKEN: Final = 3
@@ -48,8 +58,7 @@ _DEAR_IMAGES: Final = (("gpt-4o-mini", 48_169),)  # 2,833 + 8 tiles × 5,667, by
 _CACHED_ON_DEMAND: Final = ("/messages", "/converse", "/converse-stream", "/invoke", "/invoke-with-response-stream")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """``body`` is the parsed JSON, or a form's text fields; None where it is neither or wasn't read. ``body_bytes`` is
     its size as sent, without ``file_bytes`` of files that a form uploads.
     """
@@ -60,8 +69,7 @@ class RequestFacts:
     file_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """``nano`` nano-dollars, the charge for ``usage`` at most; both are within 64 bits whatever a request states."""
 
     usage: Mapping[str, Quantity]
@@ -74,36 +82,38 @@ def estimate(price: Price, rates: Rates, request: RequestFacts) -> Estimate:
     The input is bounded, not estimated, by a rule with `cap_output`. Never raises on what a request states; a ceiling
     that isn't a positive number counts as not stated.
     """
-    usage = estimate_input(price, rates, request)
+    card = as_card(rates)
+    usage = estimate_input(price, card, request)
     if "input_tokens" in usage and generates(request.path):
         body = _object(request)
         tokens = uploads.output_tokens(request.path, body)
         if tokens is None or "output_tokens" in price.estimate:
             tokens = stated_ceiling(request.path, body) or unstated_ceiling(price, body)
-        usage.update(output(rates, request, tokens, usage["input_tokens"]))
-    return priced(rates, usage)
+        add_output(usage, card, request, tokens)
+    return priced(card, usage)
 
 
-def estimate_input(price: Price, rates: Rates, request: RequestFacts) -> dict[str, Quantity]:
+def estimate_input(price: Price, card: RateCard, request: RequestFacts) -> dict[str, Quantity]:
     """The usage but for its output."""
-    stated = {unit: _quantity(amount) for unit, amount in price.estimate.items()}
     usage: dict[str, Quantity] = {"request": 1}
-    usage.update((unit, amount) for unit, amount in stated.items() if unit not in ("input_tokens", "output_tokens"))
+    for unit, amount in price.estimate.items():
+        if unit not in _TOKENS_STATED:
+            usage[unit] = _quantity(amount)
     body = _object(request)
-    usage.update(_known_before(price, request))
+    if price.usage:
+        usage.update(_known_before(price, request))
     models = _models(request.path, body)
-    units = {rate.usage for rate in rates}
-    if not units <= _TOKENS_AND_REQUESTS:
+    if not card.usages <= _TOKENS_AND_REQUESTS:
         known = uploads.units(request.path, body, request.body_bytes, request.file_bytes) | hosted_uses(body, models)
-        for unit in units & known.keys():
+        for unit in card.usages & known.keys():
             usage.setdefault(unit, known[unit])
-    if not units.isdisjoint(_TOKEN_KINDS):
-        usage.update(_input(price, rates, request, body, models))
+    if not card.usages.isdisjoint(_TOKEN_KINDS):
+        _add_input(usage, price, card, request, body, models)
     return usage
 
 
-def priced(rates: Rates, usage: dict[str, Quantity]) -> Estimate:
-    return Estimate(usage, min(charge(rates, usage), _NANO_MAX))
+def priced(card: RateCard, usage: dict[str, Quantity]) -> Estimate:
+    return Estimate(usage, min(card.charge(usage), _NANO_MAX))
 
 
 def unstated_ceiling(price: Price, body: dict[str, Any]) -> int:
@@ -117,40 +127,66 @@ def _object(request: RequestFacts) -> dict[str, Any]:
     return request.body if isinstance(request.body, dict) else {}
 
 
-def _input(price: Price, rates: Rates, request: RequestFacts, body: dict[str, Any], models: str) -> dict[str, Quantity]:
+def _add_input(
+    usage: dict[str, Quantity], price: Price, card: RateCard, request: RequestFacts, body: dict[str, Any], models: str
+) -> None:
     """Tokens of the input, all at the dearest kind; the rule states them for what the request only names."""
     found = media(request.body)
-    tokens = _text(price, request, body, found, models)
-    images = found.images * next((dear for name, dear in _DEAR_IMAGES if name in models), _IMAGE_TOKENS)
-    images += uploads.image_tokens(request.path, request.file_bytes)
-    sound = found.sound_tokens + uploads.sound_tokens(request.path, request.file_bytes)
+    habits = _habits(models)
+    tokens = _text(price, request, body, found, habits)
+    images = found.images * habits.image_tokens
+    sound = found.sound_tokens
+    if request.file_bytes:
+        images += uploads.image_tokens(request.path, request.file_bytes)
+        sound += uploads.sound_tokens(request.path, request.file_bytes)
     tokens += images + sound + found.file_tokens
     named = found.stored or names_more(body, models)
     if named or request.body is None:
         tokens += ceil(_quantity(price.estimate.get("input_tokens", Fraction(_UNSEEN_TOKENS if named else 0))))
-    usage: dict[str, Quantity] = {"input_tokens": tokens}
-    kind = _dearest(rates, _input_kinds(request.path, found), "input_tokens", tokens)
-    usage[kind.usage if kind else "input_tokens"] = tokens
-    parts = (("input_image_tokens", images), ("input_audio_tokens", sound))
-    usage.update((kind, count) for kind, count in parts if count)
-    return usage
+    usage["input_tokens"] = tokens
+    if kind := card.dearest(_input_kinds(request.path, found), tokens):
+        usage[kind.usage] = tokens
+    if images:
+        usage["input_image_tokens"] = images
+    if sound:
+        usage["input_audio_tokens"] = sound
 
 
-def _text(price: Price, request: RequestFacts, body: dict[str, Any], found: Media, models: str) -> int:
+class _Habits(NamedTuple):
+    """What a model's provider makes of a request, told from the names of the models that may serve it: the tokens that
+    it wraps around the messages, and of a picture; ``lean``: tools are declarations to it.
+    """
+
+    overhead: int
+    image_tokens: int
+    lean: bool
+
+
+@held
+def _habits(models: str) -> _Habits:
+    return _Habits(
+        next((dear for name, dear in _DEAR_OVERHEADS if name in models), _OVERHEAD_TOKENS),
+        next((dear for name, dear in _DEAR_IMAGES if name in models), _IMAGE_TOKENS),
+        _LEAN.search(models) is not None,
+    )
+
+
+def _text(price: Price, request: RequestFacts, body: dict[str, Any], found: Media, habits: _Habits) -> int:
     """Tokens of what is text, and of what the provider wraps around it."""
     if request.body is None:
         return -(-request.body_bytes // _BYTES_PER_TOKEN) + _OVERHEAD_TOKENS
     text = "".join(found.texts)
-    tools = _TOOLS_TOKENS if _has_tools(body) else 0
-    overhead = next((dear for name, dear in _DEAR_OVERHEADS if name in models), _OVERHEAD_TOKENS)
     if price.cap_output:
         tokens = text_tokens_max(text) + found.digits + found.opaque + found.keys * _KEY_TOKENS_MAX
-        return tokens + tools + max(overhead, _OVERHEAD_TOKENS_MAX)
-    lean = _LEAN.search(models) is not None and "models" not in body
-    tokens = text_tokens(text) + found.digits + -(-found.opaque // _BYTES_PER_TOKEN)
-    if lean:
-        return tokens + overhead + found.keys * _LEAN_KEY_TOKENS
-    return tokens + overhead + found.keys * _KEY_TOKENS + tools
+        return tokens + _tools_tokens(body) + max(habits.overhead, _OVERHEAD_TOKENS_MAX)
+    tokens = text_tokens(text) + found.digits + -(-found.opaque // _BYTES_PER_TOKEN) + habits.overhead
+    if habits.lean and "models" not in body:
+        return tokens + found.keys * _LEAN_KEY_TOKENS
+    return tokens + found.keys * _KEY_TOKENS + _tools_tokens(body)
+
+
+def _tools_tokens(body: dict[str, Any]) -> int:
+    return _TOOLS_TOKENS if _has_tools(body) else 0
 
 
 def _has_tools(body: dict[str, Any]) -> bool:
@@ -163,8 +199,10 @@ def _has_tools(body: dict[str, Any]) -> bool:
 
 def _models(path: str, body: dict[str, Any]) -> str:
     """The names of the models that may serve; the path, where the body has none."""
-    fallbacks = body.get("models")
-    names = [body.get("model"), *(fallbacks if isinstance(fallbacks, list) else ())]
+    model, fallbacks = body.get("model"), body.get("models")
+    if fallbacks is None and isinstance(model, str):
+        return model or path
+    names = [model, *(fallbacks if isinstance(fallbacks, list) else ())]
     return " ".join(name for name in names if isinstance(name, str)) or path
 
 
@@ -172,48 +210,39 @@ def _input_kinds(path: str, found: Media) -> tuple[str, ...]:
     """The kinds that input may be charged as; of a cache write where the body asks for one, or the provider caches by
     itself.
     """
-    kinds: tuple[str, ...] = ("input_text_tokens", "cache_read_tokens")
-    if found.cached or not path.endswith(_CACHED_ON_DEMAND):
-        kinds += ("cache_write_tokens", "cache_write_5m_tokens")
     if found.cached == "1h":
-        kinds += ("cache_write_1h_tokens",)
-    return kinds
+        return _INPUT_KINDS + _WRITTEN_KINDS + _WRITTEN_1H_KINDS
+    if found.cached or not path.endswith(_CACHED_ON_DEMAND):
+        return _INPUT_KINDS + _WRITTEN_KINDS
+    return _INPUT_KINDS
 
 
-def output(rates: Rates, request: RequestFacts, ceiling: int, input_tokens: Quantity) -> dict[str, Quantity]:
-    """The usage of as many answers as are asked for, each of so many tokens, at the dearest kind."""
+def add_output(usage: dict[str, Quantity], card: RateCard, request: RequestFacts, ceiling: int) -> None:
+    """To the input's usage that of as many answers as are asked for, each of so many tokens, at the dearest kind."""
     tokens = min(ceiling * choices(request.path, _object(request)), QUANTITY_MAX)
-    rate = output_rate(rates, request, input_tokens)
-    return {"output_tokens": tokens, rate.usage if rate else "output_tokens": tokens}
+    rate = output_rate(card, request, usage["input_tokens"])
+    usage["output_tokens"] = tokens
+    if rate:
+        usage[rate.usage] = tokens
 
 
-def output_rate(rates: Rates, request: RequestFacts, input_tokens: Quantity) -> Rate | None:
+def output_rate(card: RateCard, request: RequestFacts, input_tokens: Quantity) -> Rate | None:
     """The dearest rate of what the answer may be made of; None where output has no rate."""
-    kinds = ["output_text_tokens", "output_reasoning_tokens", "output_citation_tokens"]
+    kinds = _OUTPUT_KINDS
     modalities = _modalities(_object(request))
     if "audio" in modalities or request.path.endswith("/audio/speech"):
-        kinds.append("output_audio_tokens")
+        kinds += ("output_audio_tokens",)
     if not modalities or "image" in modalities:
-        kinds.append("output_image_tokens")
-    return _dearest(rates, kinds, "output_tokens", input_tokens)
+        kinds += ("output_image_tokens",)
+    return card.dearest(kinds, input_tokens)
 
 
 def _modalities(body: dict[str, Any]) -> set[str]:
     """What the answer is asked to be made of (``audio``, ``image``, ``text``); empty where it isn't said."""
-    stated = [config.get(key) for config in configs(body) for key in ("modalities", "responseModalities")]
+    if _STATES_MODALITIES.isdisjoint(body):
+        return set()
+    stated = [config.get(key) for config in configs(body) for key in _MODALITIES]
     return {item.lower() for items in stated if isinstance(items, list) for item in items if isinstance(item, str)}
-
-
-def _dearest(rates: Rates, kinds: tuple[str, ...] | list[str], base: str, tokens: Quantity) -> Rate | None:
-    """The rate, of those of kinds that can apply, by which tokens cost most in a call of so many input tokens."""
-    dearest: Rate | None = None
-    highest, per = 0, 1
-    for rate in rates:
-        if rate.usage == base or rate.usage in kinds:
-            nano = nano_at(rate, tokens)
-            if dearest is None or nano * per > highest * rate.per:
-                dearest, highest, per = rate, nano, rate.per
-    return dearest
 
 
 def _known_before(price: Price, request: RequestFacts) -> dict[str, Quantity]:

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from policy.ceilings import positive
+from policy.held import held
 
 # Tools that run on the caller's side: what they bring in comes with a later request. Others run at the provider.
 _OWN_TOOLS: Final = ("function", "custom", "bash_", "text_editor_", "computer", "memory_", "local_shell", "apply_patch")
@@ -37,17 +38,13 @@ def names_more(body: dict[str, Any], models: str) -> bool:
     """
     if _states(body, _NAMED) or isinstance(body.get("prompt"), dict):
         return True
-    if _SEARCHING.search(models) or _CONTINUED.search(models):
-        return True
-    return any(_hosted(tool) for tool in _tools(body))
+    return _searches(models) or _continued(models) or any(map(_hosted, _tools(body)))
 
 
 def hosted_uses(body: dict[str, Any], models: str) -> dict[str, int]:
     """How often the hosted tools that a request names are taken to be used: 5 times each, or the `max_uses` stated."""
     names = [(name, positive(tool.get("max_uses")) or _USES) for tool in _tools(body) for name in _hosted(tool)]
-    if _SEARCHING.search(models) or any(
-        body.get(key) for key in ("web_search_options", "search_parameters", "plugins")
-    ):
+    if _searches(models) or any(body.get(key) for key in ("web_search_options", "search_parameters", "plugins")):
         names.append(("web_search", _USES))
     uses: dict[str, int] = {}
     for name, count in names:
@@ -57,8 +54,18 @@ def hosted_uses(body: dict[str, Any], models: str) -> dict[str, int]:
     return uses
 
 
+@held
+def _searches(models: str) -> bool:
+    return _SEARCHING.search(models) is not None
+
+
+@held
+def _continued(models: str) -> bool:
+    return _CONTINUED.search(models) is not None
+
+
 def _states(body: dict[str, Any], keys: frozenset[str]) -> bool:
-    return any(body[key] for key in body.keys() & keys)
+    return not keys.isdisjoint(body) and any(body[key] for key in body.keys() & keys)
 
 
 def _tools(body: dict[str, Any]) -> list[dict[str, Any]]:

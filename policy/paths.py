@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from policy.held import held
+
 # They answer how many tokens there are, what the provider's other endpoints would bill; OpenAI's moderation is free.
 _COUNTS: Final = re.compile(
     r"(?:/(?:count_tokens|count-tokens|tokenize|detokenize|moderations)|/responses/input_tokens"
@@ -36,7 +38,12 @@ _BACKGROUND: Final = (("background", ("/responses", "/interactions")), ("deferre
 
 def bills_tokens(method: str, path: str) -> bool:
     """Whether a call there can cost tokens: not one that reads what is stored, nor one that only counts."""
-    return method not in _READS and not _COUNTS.search(path)
+    return method not in _READS and not _counts(path)
+
+
+@held
+def _counts(path: str) -> bool:
+    return _COUNTS.search(path) is not None
 
 
 def deferred(path: str, body: Any) -> str | None:
@@ -47,6 +54,11 @@ def deferred(path: str, body: Any) -> str | None:
     if isinstance(body, dict) and body.get("stream") is not True:
         for flag, ends in _BACKGROUND:
             # A lenient upstream may take more than `true` for true.
-            if body.get(flag) not in (None, False) and path.rstrip("/").endswith(ends):
+            if flag in body and body[flag] not in (None, False) and path.rstrip("/").endswith(ends):
                 return "a background response"
+    return _deferred(path)
+
+
+@held
+def _deferred(path: str) -> str | None:
     return next((work for end, work in _DEFERRED if end.search(path)), None)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 _TIERS: Final = ("service_tier", "serviceTier")
 _CONFIGS: Final = ("generationConfig", "generation_config", "config")
+_KEYS: Final = frozenset((*_TIERS, *_CONFIGS, "speed"))
 # What stands for no choice, or for the standard one; Groq says on_demand, Anthropic standard_only, Gemini unspecified.
 _STANDARD: Final = frozenset(("", "auto", "default", "standard", "standard_only", "on_demand", "unspecified"))
 
@@ -20,7 +21,7 @@ def asked_terms(body: Any) -> dict[str, str]:
 
     The upstream may serve on the standard terms all the same: an estimate takes the dearer of these and those.
     """
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or _KEYS.isdisjoint(body):
         return {}
     terms: dict[str, str] = {}
     for name, stated in _stated(body):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from string import ascii_lowercase, digits
 from typing import Final
 from unicodedata import is_normalized, normalize
@@ -12,6 +13,9 @@ _WORDS: Final = f"{ascii_lowercase} \t\r\n".encode()
 _FIRST_BYTES: Final = bytes(set(range(0xC2, 0xF0)) - {0xCC, 0xCD, 0xD4, 0xD5, 0xD6, *range(0xDC, 0xE0)})
 # Digits as 0, letters as a.
 _RUNS: Final = bytes.maketrans(f"{digits}{ascii_lowercase}".encode(), b"0" * len(digits) + b"a" * len(ascii_lowercase))
+_RUN: Final = re.compile(b"0a")
+_DIGITS: Final = digits.encode()
+_FEW: Final = 8  # bytes to a digit
 _RUN_BYTES: Final = 2  # that letters after a digit are short of whole tokens, at most
 _BYTES_PER_TOKEN: Final = 3
 _SLICE: Final = 1 << 16
@@ -27,8 +31,16 @@ def text_tokens(text: str) -> int:
     """
     raw = text.encode("utf-8", "surrogatepass")
     others = raw.translate(None, _WORDS)
-    words = len(raw) - len(others) + raw.translate(_RUNS).count(b"0a") * _RUN_BYTES
+    words = len(raw) - len(others) + _runs(raw, len(others) - len(others.translate(None, _DIGITS))) * _RUN_BYTES
     return -(-words // _BYTES_PER_TOKEN) + len(others.translate(None, _FIRST_BYTES))
+
+
+def _runs(raw: bytes, digits_in: int) -> int:
+    """How often a letter follows a digit. Where digits are few, finding each is three times as fast as count()."""
+    if not digits_in:
+        return 0
+    runs = raw.translate(_RUNS)
+    return len(_RUN.findall(runs)) if digits_in * _FEW < len(raw) else runs.count(b"0a")
 
 
 def text_tokens_max(text: str) -> int:
