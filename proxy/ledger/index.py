@@ -19,9 +19,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from proxy.ledger import rows
 from proxy.ledger.chain import MALFORMED, newer
 from proxy.ledger.chain import place as place_of
-from proxy.ledger.entries import FINAL, GENESIS, VERSION, loads
+from proxy.ledger.entries import GENESIS, VERSION, loads
 from proxy.ledger.journal import PACK_ERRORS, Mark, file_of, month_span, months, open_lines
 from proxy.ledger.port import LedgerError, LedgerUnavailable
 
@@ -29,31 +30,9 @@ log = logging.getLogger("agent_ledger.ledger")
 T = TypeVar("T")
 
 IDEMPOTENCY_MS = 24 * 3_600_000
-_BYTES_AT_ONCE = 1 << 19
+_BYTES_AT_ONCE = 1 << 21  # of a transaction: the more, the fewer times a page is written
 _READERS = 3
 _SQLITE_MIN = (3, 38)  # its JSON operators
-
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE begin (month TEXT, seq INTEGER);
-CREATE TABLE place (month TEXT, offset INTEGER, seq INTEGER, head TEXT);
-CREATE TABLE actions (
-    seq INTEGER PRIMARY KEY, id TEXT, at INTEGER, agent TEXT, owner_id TEXT, role TEXT, upstream TEXT, price TEXT,
-    target TEXT, outcome TEXT, cost INTEGER, count INTEGER, row TEXT
-);
-CREATE INDEX actions_id ON actions (id);
-CREATE INDEX actions_at ON actions (at);
-CREATE INDEX actions_agent ON actions (agent, at);
-CREATE INDEX actions_outcome ON actions (outcome, at);
-CREATE INDEX actions_agent_outcome ON actions (agent, outcome, at);
-CREATE TABLE alerts (number INTEGER PRIMARY KEY, id TEXT UNIQUE, at INTEGER, agent TEXT, row TEXT);
-CREATE INDEX alerts_at ON alerts (at);
-CREATE INDEX alerts_agent ON alerts (agent, at);
-CREATE TABLE idempotency (
-    agent TEXT, key TEXT, digest TEXT, at INTEGER, action_id TEXT, verdict TEXT, PRIMARY KEY (agent, key)
-) WITHOUT ROWID;
-CREATE INDEX idempotency_at ON idempotency (at);
-"""
 
 
 def path_of(data: Path) -> Path:
@@ -72,7 +51,7 @@ def followed_to(data: Path) -> str:
     """The month that the folder's index has come to; none where there is no index that a ledger would go on with."""
     try:
         with closing(open_beside(data)) as db:
-            if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+            if db.execute("PRAGMA user_version").fetchone() != (rows.VERSION,):
                 return ""
             place = db.execute("SELECT month FROM place").fetchone()
             return place[0] if place else ""
@@ -127,6 +106,7 @@ class Index:
         self._begin = _Begin()
         self._anew = False  # all that it holds was read by this process: what does not follow is the journal's fault
         self._db, self._place = self._open()
+        self._rows = rows.Rows(self._db)
         self._thread = threading.Thread(target=self._follow_forever, name="index", daemon=True)
         self._thread.start()
         self.follow(tip)
@@ -204,15 +184,16 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, check_same_thread=False)
         self._path.chmod(0o600)
+        db.execute("PRAGMA page_size = 8192")  # of a new file: holds a dozen rows
         db.execute("PRAGMA journal_mode = WAL")
         # The pages that new rows touch stay in memory and are written back seldom: else a row costs more as they grow.
         db.execute("PRAGMA cache_size = -16384")  # KiB
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        db.execute("PRAGMA wal_autocheckpoint = 2000")
         db.execute("PRAGMA synchronous = NORMAL")  # power loss takes what is newest, whole: it is read again
         return db
 
     def _versioned(self, db: sqlite3.Connection) -> bool:
-        return bool(db.execute("PRAGMA user_version").fetchone()[0] == _VERSION)
+        return bool(db.execute("PRAGMA user_version").fetchone()[0] == rows.VERSION)
 
     def _is_ours(self, place: _Place, begin: _Begin) -> bool:
         tip, kept = self._target, months(self._folder)
@@ -227,7 +208,7 @@ class Index:
             log.info("the read index is made anew from the journal")
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         drops = "".join(f"DROP TABLE {name};" for name in tables)
-        db.executescript(f"BEGIN; {drops} {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        db.executescript(f"BEGIN; {drops} {rows.SCHEMA} PRAGMA user_version = {rows.VERSION}; COMMIT;")
         self._begin, self._anew = _Begin(), True
         return _Place()
 
@@ -264,10 +245,12 @@ class Index:
                     self._tell()
             except _Foreign:
                 self._place = self._renew(self._db)
+                self._rows.forget()
                 self._work.set()
             except (sqlite3.Error, OSError, *MALFORMED, *PACK_ERRORS) as error:
                 self._let_go()
                 self._db.rollback()
+                self._rows.forget()
                 self.failure = f"the read index can't follow the journal: {error}"
                 if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                     self._path.unlink(missing_ok=True)  # damaged, where a full disk is not: a restart makes it anew
@@ -293,19 +276,20 @@ class Index:
             return
         if not chunk.endswith(b"\n"):
             chunk += file.readline()
-        lines = chunk[:-1].split(b"\n")
-        if place.seq and b'"prev":"%s"' % place.head.encode() not in lines[0]:
+        end_of_first, start_of_last = chunk.index(b"\n"), chunk.rfind(b"\n", 0, -1) + 1
+        first_line, last_line = chunk[:end_of_first], chunk[start_of_last:]
+        if place.seq and b'"prev":"%s"' % place.head.encode() not in first_line:
             if self._anew:
                 at = place_of(file_of(self._folder, month), place.offset)
                 raise ValueError(f"{at}: it does not follow from the line before, or a month is missing")
             raise _Foreign
-        first, last = loads(lines[0]), loads(lines[-1])
+        first, last = loads(first_line), loads(last_line)
         if last["v"] > VERSION:
-            at = place_of(file_of(self._folder, month), place.offset + len(chunk) - len(lines[-1]) - 1)
+            at = place_of(file_of(self._folder, month), place.offset + start_of_last)
             raise ValueError(f"{at}: {newer(last['v'])}")
-        head = hashlib.sha256(lines[-1] + b"\n").hexdigest()
+        head = hashlib.sha256(last_line).hexdigest()
         reached = _Place(month, place.offset + len(chunk), last["seq"], head)
-        _write(self._db, lines)
+        self._rows.add(chunk)
         self._db.execute("DELETE FROM idempotency WHERE at <= ?", (last["at"] - IDEMPOTENCY_MS,))
         if not place.seq:
             self._begin = _Begin(month, first["seq"])
@@ -327,67 +311,3 @@ class Index:
         if self._lines is not None:
             self._lines[1].close()
             self._lines = None
-
-
-def _write(db: sqlite3.Connection, lines: list[bytes]) -> None:
-    """Lines of the journal as rows of the index: read by sqlite's own JSON, which leaves the event loop its time."""
-    final, repeats, alerts, acknowledged, keys = [], [], [], [], []
-    for line in lines:
-        kind = line.split(b'"type":"', 1)[1].split(b'"', 1)[0].decode()
-        if kind in FINAL:
-            final.append(line)
-        elif kind == "repeat":
-            repeats.append(line)
-        elif kind == "acknowledge":
-            acknowledged.append(line)
-        # No text within a line can look like its fields: a quote in a text is escaped.
-        if b'"alerts":[' in line:
-            alerts.append(line)
-        if b'"idempotency":[' in line:
-            keys.append(line)
-    parts = (
-        (_ADD_ACTIONS, final),
-        (_COUNT_REPEATS, repeats),
-        (_ADD_ALERTS, alerts),
-        (_ACKNOWLEDGE, acknowledged),
-        (_ADD_KEYS, keys),
-    )
-    for sql, chosen in parts:
-        if chosen:
-            db.execute(sql, (f"[{b','.join(chosen).decode()}]",))
-
-
-_ADD_ACTIONS = """
-INSERT INTO actions SELECT
-    value ->> '$.seq', value ->> '$.action.id', value ->> '$.action.created_at', value ->> '$.action.agent_id',
-    coalesce(value ->> '$.action.owner_id', ''), coalesce(value ->> '$.action.role', ''),
-    coalesce(value ->> '$.action.upstream', ''), value ->> '$.action.price', value ->> '$.action.target',
-    value ->> '$.action.outcome', CAST(value ->> '$.action.cost' AS INTEGER),
-    coalesce(value ->> '$.action.count', 1), value -> '$.action'
-FROM json_each(?)
-"""
-_COUNT_REPEATS = """
-UPDATE actions SET count = count + repeated.times FROM (
-    SELECT counts.key AS id, sum(counts.value) AS times
-    FROM json_each(?) AS line, json_each(line.value, '$.counts') AS counts GROUP BY counts.key
-) AS repeated WHERE actions.id = repeated.id
-"""
-_ADD_ALERTS = """
-INSERT INTO alerts (id, at, agent, row) SELECT
-    alert.value ->> '$.id', alert.value ->> '$.created_at', alert.value ->> '$.agent_id',
-    json_remove(alert.value, '$.once', '$.until_ms')
-FROM json_each(?) AS line, json_each(line.value, '$.alerts') AS alert
-"""
-_ACKNOWLEDGE = """
-UPDATE alerts SET row = json_set(row, '$.acknowledged_at', line.at) FROM (
-    SELECT value ->> '$.id' AS id, value ->> '$.at' AS at FROM json_each(?)
-) AS line WHERE alerts.id = line.id
-"""
-_ADD_KEYS = """
-INSERT OR REPLACE INTO idempotency SELECT
-    coalesce(value ->> '$.action.agent_id', value ->> '$.agent_id'),
-    value ->> '$.idempotency[0]', value ->> '$.idempotency[1]', value ->> '$.at',
-    coalesce(value ->> '$.action.id', (SELECT counts.key FROM json_each(line.value, '$.counts') AS counts)),
-    value -> '$.verdict'
-FROM json_each(?) AS line
-"""

@@ -11,6 +11,7 @@ from proxy.ledger import index as index_module
 from proxy.ledger import queries
 from proxy.ledger.embedded import EmbeddedLedger
 from proxy.ledger.port import ActionFilter, Alert, Call, LedgerUnavailable, Page
+from proxy.ledger.rows import Rows
 from tests.contract.policies import agent, policy
 from tests.contract.world import World, call, ms
 
@@ -111,11 +112,11 @@ async def test_a_text_that_sqlite_does_not_take_does_not_stop_the_index(world: W
 async def test_an_index_that_fails_is_told_of_and_does_not_stop_the_line(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(db: Any, lines: Any) -> None:
+    def full(rows: Rows, text: bytes) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(index_module, "_write", full)
+        patch.setattr(Rows, "add", full)
         recorded = await world.ledger.record(call(), "success")
         with pytest.raises(LedgerUnavailable, match="disk is full"):
             await world.ledger.actions(ActionFilter())

@@ -1,0 +1,216 @@
+"""The read index's tables, and how lines of the journal become their rows.
+
+A row costs about 10 µs, most of it sqlite's: so it has three indexes and no more, their keys are numbers that stand for
+words, and lines are decoded by the hundred. The rest (repeats, alerts, keys) is seldom, and plain.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import DecodeError, Raw, Struct, convert
+from msgspec.json import Decoder
+
+from proxy.ledger.entries import FINAL, dumps, loads
+
+VERSION = 3
+SCHEMA = """
+CREATE TABLE begin (month TEXT, seq INTEGER);
+CREATE TABLE place (month TEXT, offset INTEGER, seq INTEGER, head TEXT);
+CREATE TABLE words (number INTEGER PRIMARY KEY, word TEXT UNIQUE);
+CREATE TABLE actions (
+    seq INTEGER PRIMARY KEY, id TEXT, at INTEGER, agent INTEGER, owner_id INTEGER, role INTEGER, upstream INTEGER,
+    price INTEGER, target INTEGER, outcome INTEGER, cost INTEGER, count INTEGER, row TEXT
+);
+CREATE INDEX actions_id ON actions (id);
+CREATE INDEX actions_outcome ON actions (outcome, at);
+CREATE INDEX actions_agent ON actions (agent, outcome, at);
+CREATE TABLE alerts (number INTEGER PRIMARY KEY, id TEXT UNIQUE, at INTEGER, agent TEXT, row TEXT);
+CREATE INDEX alerts_at ON alerts (at);
+CREATE INDEX alerts_agent ON alerts (agent, at);
+CREATE TABLE idempotency (
+    agent TEXT, key TEXT, digest TEXT, at INTEGER, action_id TEXT, verdict TEXT, PRIMARY KEY (agent, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_at ON idempotency (at);
+"""
+
+_PIECE = 1 << 16  # bytes decoded in one go: the event loop waits that long for its turn, some 0.2 ms
+_WORDS_KEPT = 20_000
+
+_ADD_ACTIONS = "INSERT INTO actions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_COUNT_REPEATS = "UPDATE actions SET count = count + ? WHERE id = ?"
+_ADD_ALERTS = """
+INSERT INTO alerts (id, at, agent, row) SELECT
+    value ->> '$.id', value ->> '$.created_at', value ->> '$.agent_id', json_remove(value, '$.once', '$.until_ms')
+FROM json_each(?)
+"""
+_ACKNOWLEDGE = "UPDATE alerts SET row = json_set(row, '$.acknowledged_at', ?) WHERE id = ?"
+_ADD_KEYS = "INSERT OR REPLACE INTO idempotency VALUES (?,?,?,?,?,?)"
+
+_NONE = Raw(b"")
+
+
+class Line(Struct, gc=False):
+    """What of a line an index needs; what most lines lack stays JSON until it is known to be there."""
+
+    v: int
+    seq: int
+    at: int
+    type: str
+    action: Raw = _NONE
+    alerts: Raw = _NONE
+    idempotency: Raw = _NONE
+    verdict: Raw = _NONE
+    counts: Raw = _NONE
+    id: Raw = _NONE
+    agent_id: Raw = _NONE
+
+
+class _Action(Struct, gc=False):
+    """What of an action is looked for, or summed."""
+
+    id: str
+    agent_id: str
+    created_at: int
+    target: str
+    outcome: str
+    cost: int
+    owner_id: str = ""
+    role: str = ""
+    upstream: str = ""
+    price: str | None = None
+    count: int = 1
+
+
+_RAW = frozenset(Line.__struct_fields__) - {"v", "seq", "at", "type"}
+_decode_lines = Decoder(Line).decode_lines
+_decode_action = Decoder(_Action).decode
+
+
+def read_lines(text: bytes) -> list[Line]:
+    """Raises ValueError, LookupError, TypeError for what no engine wrote."""
+    try:
+        return _decode_lines(text)
+    except DecodeError:  # perhaps of a lone surrogate out of some request, which this decoder does not take
+        return [_read_line(line) for line in text.splitlines()]
+
+
+class Rows:
+    """Writes them, within the transaction that the caller ends."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._numbers = _Numbers(db)
+
+    def add(self, text: bytes) -> None:
+        """Of whole lines of the journal. Raises sqlite3.Error, or as ``read_lines``."""
+        for piece in _pieces(text):
+            self._add(read_lines(piece))
+
+    def forget(self) -> None:
+        """The words that were known: to be called where what was written is taken back."""
+        self._numbers.clear()
+
+    def _add(self, lines: list[Line]) -> None:
+        finals = [line for line in lines if line.type in FINAL]
+        self._db.executemany(_ADD_ACTIONS, [self._row(line) for line in finals])
+        for line in lines:
+            if line.counts:
+                counts = _loads(line.counts)
+                self._db.executemany(_COUNT_REPEATS, [(times, action_id) for action_id, times in counts.items()])
+            if line.alerts:
+                self._db.execute(_ADD_ALERTS, (_text(line.alerts),))
+            if line.type == "acknowledge":
+                self._db.execute(_ACKNOWLEDGE, (line.at, _loads(line.id)))
+            if line.idempotency:
+                self._db.execute(_ADD_KEYS, _answer(line))
+
+    def _row(self, line: Line) -> tuple[Any, ...]:
+        found, number = _read_action(line.action), self._numbers
+        return (
+            line.seq,
+            found.id,
+            found.created_at,
+            number[found.agent_id],
+            number[found.owner_id],
+            number[found.role],
+            number[found.upstream],
+            number[found.price],
+            number[found.target],
+            number[found.outcome],
+            found.cost,
+            found.count,
+            _text(line.action),
+        )
+
+
+class _Numbers(dict[str | None, int | None]):
+    """Of words, as the table has them; a word that it lacks is given one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __missing__(self, word: str | None) -> int | None:
+        if len(self) >= _WORDS_KEPT:
+            self.clear()
+        self[word] = number = None if word is None else self._in_table(word)
+        return number
+
+    def _in_table(self, word: str) -> int | None:
+        found = self._db.execute("SELECT number FROM words WHERE word = ?", (word,)).fetchone()
+        if found:
+            number: int = found[0]
+            return number
+        return self._db.execute("INSERT INTO words (word) VALUES (?)", (word,)).lastrowid
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Whole lines each."""
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", start + _PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end
+
+
+def _answer(line: Line) -> tuple[Any, ...]:
+    """What an idempotency key was answered: an action, or a verdict and the denial it counts to."""
+    key, digest = _loads(line.idempotency)
+    if line.action:
+        action = _read_action(line.action)
+        agent_id, action_id = action.agent_id, action.id
+    else:
+        agent_id, action_id = _loads(line.agent_id), next(iter(_loads(line.counts)))
+    return agent_id, key, digest, line.at, action_id, _text(line.verdict) if line.verdict else None
+
+
+def _read_action(row: Raw) -> _Action:
+    try:
+        return _decode_action(row)
+    except DecodeError:
+        return convert(_loads(row), _Action)
+
+
+def _read_line(text: bytes) -> Line:
+    fields: Mapping[str, Any] = loads(text)
+    kept = {name: Raw(dumps(value).encode()) for name, value in fields.items() if name in _RAW}
+    return Line(fields["v"], fields["seq"], fields["at"], fields["type"], **kept)
+
+
+def _loads(value: Raw) -> Any:
+    return _whole(loads(_text(value)))
+
+
+def _whole(value: Any) -> Any:
+    """Without lone surrogates, which sqlite does not take."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(item) for name, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def _text(value: Raw) -> str:
+    return str(value, "ascii")
