@@ -18,8 +18,7 @@ import msgspec
 from policy.money import shortest_usd
 from proxy.denials import Refused, iso
 from proxy.ledger.port import Action
-
-Style = Literal["json", "text"]
+from proxy.settings import Style
 
 _GATHER_S = 0.1
 _WAITING_MAX = 20_000  # lines, of some 300 bytes

@@ -15,14 +15,13 @@ from pathlib import Path
 from policy.parse import PolicyError
 from proxy import demo, keeping
 from proxy.app import serve
-from proxy.calllog import Style
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
 from proxy.ledger.port import LedgerError
 from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
 from proxy.loop import run
 from proxy.rules import read_policy
-from proxy.settings import Settings
+from proxy.settings import Settings, Style
 from proxy.tokens import METRICS_TOKEN_ENV, TokenError, Tokens, admin_source, token_source
 
 log = logging.getLogger("agent_ledger")

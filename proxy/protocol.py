@@ -1,7 +1,7 @@
 """One client's connection: httptools' parser, hardened where a server would believe, wait or hold too much.
 
-Not uvicorn's protocol, each part of which was overridden here already: its way with a request (an event, closures and
-two timers for each, an answer in two writes) costs as much as all else that the server does.
+Not uvicorn's own protocol, each part of which would have to be overridden: its way with a request (an event, closures
+and two timers for each, an answer in two writes) costs as much as all else that the server does.
 
 Beyond the bound of connections a few spare ones are served, for probes and operators: their requests carry `spare` in
 the scope's state, and the app turns calls away. Where even those are taken, the one longest unserved makes room.

@@ -1,4 +1,4 @@
-"""The HTTP server: an ASGI app behind the hardened protocol; start, drain, stop."""
+"""The HTTP server: uvicorn's, with the hardened protocol as its `http`, and a stop of our own; start, drain, stop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import uvicorn
 from starlette.types import ASGIApp
 
 from proxy.load import Load
@@ -19,8 +19,6 @@ from proxy.protocol import Connection, Edges, Serving
 logger = logging.getLogger("agent_ledger.server")
 
 _CANCELED_S = 5.0
-_ACCEPT_AGAIN_S = 0.1
-_BACKLOG = 2048
 
 
 class Server:
@@ -34,26 +32,35 @@ class Server:
         edges: Edges | None = None,
         load: Load | None = None,
     ) -> None:
-        self._host = host
-        self._port = port
         self._serving = Serving(app, edges or Edges(), load or Load())
         self._listeners: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host,
+                port,
+                http=cast("type[asyncio.Protocol]", self._connection),
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level=logging.WARNING,
+            )
+        )
 
     async def start(self) -> int:
         """Listen; the port. Raises OSError when the address can't be had."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        server, config = self._uvicorn, self._uvicorn.config
+        found = await asyncio.get_running_loop().getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
         try:
             for family, _, _, _, address in dict.fromkeys(found):
-                listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-                listener.setblocking(False)
-                self._listeners.append(listener)
+                self._listeners.append(socket.create_server(address[:2], family=family, backlog=config.backlog))
         except OSError:
             self._close_listeners()
             raise
-        self._accepting = [loop.create_task(self._accept(listener)) for listener in self._listeners]
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=self._listeners)
         port: int = self._listeners[0].getsockname()[1]
         return port
 
@@ -75,9 +82,8 @@ class Server:
             if connection.running is not None:
                 connection.shutdown()  # which leaves it open until it has been answered
         await _until(lambda: not serving.tasks, deadline, hurried)
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.wait(self._accepting)
+        for listening in self._uvicorn.servers:
+            listening.close()
         self._close_listeners()
         for connection in list(serving.connections):
             connection.shutdown()
@@ -89,30 +95,8 @@ class Server:
         for connection in list(serving.connections):
             connection.transport.abort()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """Not asyncio's own, which logs thousands of errors a second while no more files can be opened."""
-        loop, failing = asyncio.get_running_loop(), False
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                if not failing:
-                    logger.warning("no connection can be accepted: %s; trying on", error.strerror)
-                failing = True
-                await asyncio.sleep(_ACCEPT_AGAIN_S)
-                continue
-            failing = False
-            # Beside it: one that waited its turn of the loop for each would take few a second from a busy sidecar.
-            self._connecting.add(connecting := loop.create_task(self._connect(client)))
-            connecting.add_done_callback(self._connecting.discard)
-
-    async def _connect(self, client: socket.socket) -> None:
-        try:
-            # asyncio does so only for listeners of its own: each answer in two writes would wait 40 ms for an ACK.
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(partial(Connection, self._serving), client)
-        except OSError:  # it has gone already
-            client.close()
+    def _connection(self, **of_uvicorn: Any) -> Connection:
+        return Connection(self._serving)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

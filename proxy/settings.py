@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from proxy.calllog import Style
 from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
+
+Style = Literal["json", "text"]  # of a line for each call, in the log
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,11 @@ def test_out_of_files_it_neither_ends_nor_fills_the_log_and_goes_on_when_there_a
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         held = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (held + 10, hard))
-        for _ in range(100):
-            clients.enter_context(socket.create_connection((host, int(port))))
-        sidecar.wait_for_log("no connection can be accepted: Too many open files")
+        opened = [clients.enter_context(socket.create_connection((host, int(port)), timeout=30)) for _ in range(100)]
+        assert opened[-1].recv(1) == b""  # closed at once, and not left waiting
         clients.close()
         assert call(sidecar).status_code == 200
-        assert sidecar.log.read_text().count("no connection can be accepted") < 20
+        assert sidecar.log.read_text().count("\n") < 20
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     assert main(["verify", "--data", str(sidecar.data)]) == 0
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from proxy import calllog
-from proxy.calllog import CallLog, Style
+from proxy.calllog import CallLog
 from proxy.denials import Refused
 from proxy.ledger.port import Action
 from proxy.receive import request_id
+from proxy.settings import Style
 
 ACTION = Action(
     id="act_1", agent_id="bot", action_type="api_call", target="openai:gpt-4o", cost=2_500_000, outcome="success",

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -848,58 +847,16 @@ async def test_hazard_45_the_first_sigterm_drains_the_second_ends_it_at_once() -
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-async def test_a_process_out_of_files_waits_says_so_once_and_goes_on(
-    echo: Echo, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop = asyncio.get_running_loop()
-    accept, failures = loop.sock_accept, iter(range(3))
+async def test_no_part_of_an_answer_waits_for_the_clients_ack_of_what_went_before() -> None:
+    accepted = []
 
-    async def scarce(listener: socket.socket) -> Any:
-        if next(failures, None) is not None:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return await accept(listener)
-
-    monkeypatch.setattr("proxy.server._ACCEPT_AGAIN_S", 0.0)
-    monkeypatch.setattr(loop, "sock_accept", scarce)
-    async with serving(echo) as port:
-        assert (await ask(port, GET + b"\r\n")).status == 200
-    assert [record.getMessage() for record in caplog.records] == [
-        "no connection can be accepted: Too many open files; trying on"
-    ]
-
-
-async def test_a_client_that_is_gone_when_it_is_accepted_stops_no_other(
-    echo: Echo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop = asyncio.get_running_loop()
-    connect, failures = loop.connect_accepted_socket, iter(range(2))
-
-    async def gone(protocol: Any, client: socket.socket) -> Any:
-        if next(failures, None) is not None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return await connect(protocol, client)
-
-    monkeypatch.setattr(loop, "connect_accepted_socket", gone)
-    async with serving(echo) as port:
-        for _ in range(2):
-            async with Raw.connect(port) as raw:
-                assert await raw.reader.read() == b""
-        assert (await ask(port, GET + b"\r\n")).status == 200
-
-
-async def test_no_part_of_an_answer_waits_for_the_clients_ack_of_what_went_before(
-    echo: Echo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop = asyncio.get_running_loop()
-    connect, accepted = loop.connect_accepted_socket, []
-
-    async def noted(protocol: Any, client: socket.socket) -> Any:
-        transport, _ = connected = await connect(protocol, client)
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope["extensions"][CLIENT]._connection.transport
         accepted.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        return connected
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
 
-    monkeypatch.setattr(loop, "connect_accepted_socket", noted)
-    async with serving(echo) as port:
+    async with serving(noting) as port:
         assert (await ask(port, GET + b"\r\n")).status == 200
     assert accepted == [1]
 
