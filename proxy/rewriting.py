@@ -15,6 +15,12 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
+def with_member(raw: bytes, member: bytes) -> bytes:
+    """The object ``raw``, of some members but none of that key, with one more: as its first."""
+    begin = raw.index(b"{") + 1
+    return b"%b%b,%b" % (raw[:begin], member, raw[begin:])
+
+
 def written(raw: bytes, writes: Sequence[Write]) -> bytes:
     """The object ``raw`` with each value set at its path of keys: in place of the value that stands there, or as the
     first member of its object. Objects on the way are made; what else stands there gives way to one.

@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.metering.base import Facts, Tally, Usage
 from proxy.metering.quantities import Unreadable, count
+from proxy.metering.shapes import AnthropicAnswer
 
 _PLAIN = (
     ("output_reasoning_tokens", ("output_tokens_details", "thinking_tokens")),
@@ -28,6 +29,8 @@ class AnthropicTally(Tally):
     Flag ``other_model``: an advisor's tokens are counted with the message's, though its own price may be another.
     """
 
+    shape = AnthropicAnswer
+
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
         self._usage: dict[str, Any] | None = None
@@ -35,8 +38,8 @@ class AnthropicTally(Tally):
 
     def read(self, document: Mapping[str, Any]) -> bool:
         message = document.get("message")
-        starting = isinstance(message, Mapping)
-        holder = message if isinstance(message, Mapping) else document
+        starting = isinstance(message, dict)
+        holder: Mapping[str, Any] = message if isinstance(message, dict) else document
         model = holder.get("model")
         if isinstance(model, str) and model:
             self.model = model
@@ -44,7 +47,7 @@ class AnthropicTally(Tally):
         if usage is None:
             self._unbilled = "input_tokens" in document and _COUNTING.search(self.facts.path) is not None
             return self._unbilled
-        if not isinstance(usage, Mapping):
+        if not isinstance(usage, dict):
             self._usage = {}
             return not starting
         self._usage = (self._usage or {}) | {key: value for key, value in usage.items() if value is not None}
@@ -79,7 +82,7 @@ def _beside(stated: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """
     iterations = stated.get("iterations")
     if isinstance(iterations, list):
-        yield from (each for each in iterations if isinstance(each, Mapping) and each.get("type") not in _IN_TOTALS)
+        yield from (each for each in iterations if isinstance(each, dict) and each.get("type") not in _IN_TOTALS)
 
 
 def _tokens(sampling: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

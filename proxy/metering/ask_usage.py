@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from proxy.metering.account import NO_SOURCES, Account
 from proxy.metering.openai import OpenAITally
-from proxy.metering.reader import Account, StreamReader
-from proxy.metering.sources import Sources
 from proxy.metering.sse import LATE_LF, Event
-from proxy.rewriting import written
+from proxy.metering.streams import StreamReader
+from proxy.rewriting import with_member, written
+
+_ASKED: Final = b'"stream_options":{"include_usage":true}'
 
 
 def ask_for_usage(path: str, raw: bytes, body: Any) -> bytes | None:
@@ -18,7 +20,9 @@ def ask_for_usage(path: str, raw: bytes, body: Any) -> bytes | None:
     """
     if not path.endswith("/completions") or not isinstance(body, dict) or body.get("stream") is not True:
         return None
-    options = body.get("stream_options")
+    if "stream_options" not in body:
+        return with_member(raw, _ASKED)
+    options = body["stream_options"]
     if options is not None and (not isinstance(options, dict) or options.get("include_usage") is True):
         return None
     return written(raw, [(("stream_options", "include_usage"), True)])
@@ -31,16 +35,28 @@ class UsageStripper:
     incomplete.
     """
 
+    __slots__ = ("_reader", "_splitter", "_taken")
+
     def __init__(self, reader: StreamReader | None = None) -> None:
-        self._reader = reader or StreamReader(
-            Account(OpenAITally(), Sources((), (), None), promised=True, failed=False)
-        )
+        self._reader = reader or StreamReader(Account(OpenAITally(), NO_SOURCES, promised=True, failed=False))
+        self._splitter = self._reader.splitter
         self._taken = False  # whether the latest event was taken out
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be passed on now."""
+        run = self._splitter.run(chunk)
+        if run is None:
+            return self._passed(chunk)
+        read = self._reader.read_run(run)
+        taken = [(begin, end) for begin, end, document in read if _only_usage(document)] if read else ()
+        for begin, end in reversed(taken):
+            run = run[:begin] + run[end:]
+        return run
+
+    def _passed(self, chunk: bytes) -> bytes:
+        """What may be passed on of events that have to be told apart."""
         passed = []
-        for event in self._reader.splitter.feed(chunk):
+        for event in self._splitter.feed(chunk):
             if event is not LATE_LF:  # which belongs to the event before it
                 self._taken = _only_usage(self._reader.read(event))
             if not self._taken:
@@ -49,7 +65,7 @@ class UsageStripper:
 
     def flush(self) -> bytes:
         """The incomplete event with which the stream ended, unless it is the one to be taken out."""
-        rest = self._reader.splitter.rest()
+        rest = self._splitter.rest()
         return b"" if _only_usage(self._reader.read(Event(rest))) else rest
 
 

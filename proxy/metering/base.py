@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
+from msgspec import field as member
 
 Usage = Mapping[str, int | Decimal]
 
@@ -13,8 +15,7 @@ Usage = Mapping[str, int | Decimal]
 FAILED = frozenset(("stream_error", "tool_error", "rpc_error"))
 
 
-@dataclass(frozen=True, slots=True)
-class Metered:
+class Metered(Struct, frozen=True):
     """What an answer said it used. ``usage`` None: it did not say (the call is charged at its reservation).
 
     Keys are genai-prices' vocabulary (``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning) and
@@ -30,8 +31,8 @@ class Metered:
     usage: Usage | None = None
     model: str | None = None
     partial: bool = False
-    flags: tuple[str, ...] = field(default=())
-    terms: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    terms: Mapping[str, str] = member(default_factory=dict)
     seen: int = 0
 
 
@@ -61,13 +62,14 @@ class Tally:
     ``keys`` are the JSON keys that usage stands under, ``model`` is the one that served, ``terms`` and ``flags`` as
     `Metered` has them. ``deep``: words by which an answer says what costs elsewhere than at its end, so that its end
     is not enough. ``exact``: it reads fractions (a cost in USD), which have to be Decimal. ``generates``: its
-    streams bring what a model says, by the token.
+    streams bring what a model says, by the token. ``shape``: what of a whole answer `read` looks at, None: any of it.
     """
 
     keys: tuple[str, ...] = ("usage",)
     deep: tuple[str, ...] = ()
     exact: bool = False
     generates: bool = True
+    shape: type[Struct] | None = None
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         self.facts = facts

@@ -39,7 +39,7 @@ class BedrockTally(Tally):
     def read(self, document: Mapping[str, Any]) -> bool:
         self._document = document
         served = document.get("serviceTier")
-        tier = served.get("type") if isinstance(served, Mapping) else self._header(b"x-amzn-bedrock-service-tier")
+        tier = served.get("type") if isinstance(served, dict) else self._header(b"x-amzn-bedrock-service-tier")
         if isinstance(tier, str):
             self.terms = {"service_tier": tier}
         return True
@@ -48,7 +48,7 @@ class BedrockTally(Tally):
         document, usage = self._document, self._document.get("usage")
         if "inputTokens" in document and self.facts.path.endswith("/count-tokens"):
             return {}
-        if isinstance(usage, Mapping):
+        if isinstance(usage, dict):
             if "inputTokens" in usage:
                 return _quantities(usage)
             for key, made in _OWN.items():
@@ -90,7 +90,7 @@ def _quantities(stated: Mapping[str, Any]) -> Usage:
     lasting = dict.fromkeys(_TTLS.values(), 0)
     details = stated.get("cacheDetails")
     for detail in details if isinstance(details, list) else ():
-        if isinstance(detail, Mapping) and (kind := _TTLS.get(str(detail.get("ttl")))):
+        if isinstance(detail, dict) and (kind := _TTLS.get(str(detail.get("ttl")))):
             lasting[kind] += count(detail, "inputTokens") or 0
     written = max(written, sum(lasting.values()))
     found = {"input_tokens": plain + read + written, "output_tokens": count(stated, "outputTokens") or 0}

@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.metering.base import Facts, Tally, Usage
 from proxy.metering.quantities import Unreadable, count
+from proxy.metering.shapes import CohereAnswer
 
 # billed_units' words, and genai-prices' where it has one. Tokens that go in are `_input_tokens`.
 _UNITS = {
@@ -30,6 +31,7 @@ class CohereTally(Tally):
     """
 
     keys = ("usage", "meta")
+    shape = CohereAnswer
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
@@ -38,11 +40,11 @@ class CohereTally(Tally):
 
     def read(self, document: Mapping[str, Any]) -> bool:
         for holder in (document, document.get("delta"), document.get("response")):
-            if not isinstance(holder, Mapping):
+            if not isinstance(holder, dict):
                 continue
             for key in self.keys:
                 stated = holder.get(key)
-                billed = stated.get("billed_units") if isinstance(stated, Mapping) else stated
+                billed = stated.get("billed_units") if isinstance(stated, dict) else stated
                 if billed is not None:
                     self._billed = billed
                     return True
@@ -52,7 +54,7 @@ class CohereTally(Tally):
     def usage(self) -> Usage | None:
         if self._billed is None:
             return {} if self._unbilled else None
-        if not isinstance(self._billed, Mapping):
+        if not isinstance(self._billed, dict):
             raise Unreadable
         found = {kind: quantity for unit, kind in _UNITS.items() if (quantity := count(self._billed, unit)) is not None}
         if (tokens := _input_tokens(self._billed)) is not None:

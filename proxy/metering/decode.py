@@ -6,7 +6,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -21,6 +21,7 @@ DECODED_MAX = 256 * 1024 * 1024  # bytes out of one answer: past it, its usage i
 LAYERS_MAX = 3
 
 _PIECE = 64 * 1024
+_ACCEPTED_HELD: Final = 64  # a client may send anything, and most send one of a few
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's wbits
 # 8 MiB: all that HTTP allows (RFC 9659)
 _ZSTD_OPTIONS: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: 23}
@@ -33,6 +34,7 @@ class Undecodable(ValueError):
     """The bytes are not in the encoding they claim, or decode to more than DECODED_MAX."""
 
 
+@lru_cache(_ACCEPTED_HELD)
 def decodable(accept_encoding: str | None) -> str:
     """The client's Accept-Encoding, limited to what can be metered; ``identity`` where nothing is left.
 

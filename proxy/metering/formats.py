@@ -53,6 +53,7 @@ _PATHS: Final = tuple(
 _PATHS_HELD: Final = 4096
 
 
+@lru_cache(_PATHS_HELD)
 def wire_format(meter: str | None, path: str) -> str | None:
     """The format that answers to that path come in: the meter's own, unless the path is another format's (as one
     provider's copy of another's API is); None where neither tells.

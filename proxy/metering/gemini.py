@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.metering.base import Facts, Tally, Usage
 from proxy.metering.quantities import Unreadable, count
+from proxy.metering.shapes import GeminiAnswer
 
 _TOTAL = "totalTokenCount"
 _COUNTS = frozenset(
@@ -44,6 +45,7 @@ class GeminiTally(Tally):
 
     keys = ("usageMetadata", "webSearchQueries", "statistics")
     deep = ("webSearchQueries", "statistics")
+    shape = GeminiAnswer
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
@@ -55,7 +57,7 @@ class GeminiTally(Tally):
 
     def read(self, document: Mapping[str, Any]) -> bool:
         response = document.get("response")  # around it, where Google's coding agents call
-        holder = response if isinstance(response, Mapping) else document
+        holder = response if isinstance(response, dict) else document
         model = holder.get("modelVersion")
         if isinstance(model, str) and model:
             self.model = model
@@ -71,7 +73,7 @@ class GeminiTally(Tally):
         return ended or self._unbilled
 
     def _keep(self, stated: Any, *, blocked: bool) -> None:
-        if not isinstance(stated, Mapping):
+        if not isinstance(stated, dict):
             self._stated = self._stated if stated is None else stated
             return
         if _COUNTS.isdisjoint(stated):
@@ -86,7 +88,7 @@ class GeminiTally(Tally):
     def usage(self) -> Usage | None:
         if self._stated is None:
             return {} if self._unbilled else self._embedded()
-        if not isinstance(self._stated, Mapping):
+        if not isinstance(self._stated, dict):
             raise Unreadable
         found = _quantities(self._stated)
         if searches := self._searches(self._stated):
@@ -138,7 +140,7 @@ def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _size(stated: Any) -> int:
-    total = stated.get(_TOTAL) if isinstance(stated, Mapping) else None
+    total = stated.get(_TOTAL) if isinstance(stated, dict) else None
     return total if isinstance(total, int) else 0
 
 
@@ -156,15 +158,15 @@ def _terms(stated: Mapping[str, Any]) -> dict[str, str]:
 def _searched(candidate: Mapping[str, Any]) -> Iterator[str]:
     """The queries by which a candidate was grounded; Google bills no empty one."""
     grounding = candidate.get("groundingMetadata")
-    queries = grounding.get("webSearchQueries") if isinstance(grounding, Mapping) else None
+    queries = grounding.get("webSearchQueries") if isinstance(grounding, dict) else None
     if isinstance(queries, list):
         yield from (query for query in queries if isinstance(query, str) and query)
 
 
 def _reason(holder: Any, key: str) -> bool:
-    return isinstance(holder, Mapping) and isinstance(holder.get(key), str)
+    return isinstance(holder, dict) and isinstance(holder.get(key), str)
 
 
 def _objects(holder: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(holder, list):
-        yield from (each for each in holder if isinstance(each, Mapping))
+        yield from (each for each in holder if isinstance(each, dict))

@@ -21,18 +21,18 @@ class MCPTally(Tally):
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         super().__init__(facts)
-        self._id = facts.request.get("id") if isinstance(facts.request, Mapping) else None
+        self._id = facts.request.get("id") if isinstance(facts.request, dict) else None
 
     def read(self, document: Mapping[str, Any]) -> bool:
         error, result = document.get("error"), document.get("result")
-        if not isinstance(error, Mapping) and not isinstance(result, Mapping):
+        if not isinstance(error, dict) and not isinstance(result, dict):
             return False
         # An error's id is null where the server could not read the request's.
         if self._id is not None and document.get("id") not in (self._id, None):
             return False
-        if isinstance(error, Mapping):
+        if isinstance(error, dict):
             self.flags = ["rpc_error"]
-        elif isinstance(result, Mapping) and result.get("isError") is True:
+        elif isinstance(result, dict) and result.get("isError") is True:
             self.flags = ["tool_error"]
         return True
 

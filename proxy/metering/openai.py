@@ -5,7 +5,6 @@ streamed; and that of the many servers that speak it too.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -14,6 +13,7 @@ from proxy.metering.base import Facts, Tally, Usage
 from proxy.metering.openai_media import implied_usage, is_audio, is_image, is_transcript, listened
 from proxy.metering.openai_usage import quantities
 from proxy.metering.quantities import Unreadable, amount, count
+from proxy.metering.shapes import OpenAIAnswer
 
 _TIER_MAX: Final = 32
 
@@ -32,6 +32,7 @@ class OpenAITally(Tally):
     """The last usage told is the answer's: in the answer, in a chunk, or in the response of a terminal event."""
 
     deep = (*_SEARCHES, *_OTHER_FEES, "service_tier")
+    shape = OpenAIAnswer
     seconds_min = 0  # what the shortest sound is billed as
 
     def __init__(self, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
@@ -42,7 +43,7 @@ class OpenAITally(Tally):
 
     def read(self, document: Mapping[str, Any]) -> bool:
         response = document.get("response")
-        answer = response if isinstance(response, Mapping) else document
+        answer = response if isinstance(response, dict) else document
         model = answer.get("model")
         if isinstance(model, str) and model:
             self.model = model
@@ -58,13 +59,16 @@ class OpenAITally(Tally):
     def usage(self) -> Usage | None:
         if self._usage is None:
             return None
-        if not isinstance(self._usage, Mapping):
+        if not isinstance(self._usage, dict):
             raise Unreadable
         if self._usage.get("type") == "duration":
             return listened(self._usage.get("seconds"), self.seconds_min)
         if "choices" in self._answer and _SIDES.isdisjoint(self._usage):
             raise Unreadable  # a total (MiniMax's) doesn't tell what was said, which costs more
-        return {**quantities(self._usage, self.model or "", image=is_image(self.facts.path)), **self._fees()}
+        found: dict[str, int | Decimal] = {}
+        found.update(quantities(self._usage, self.model or "", image=is_image(self.facts.path)))
+        found.update(self._fees())
+        return found
 
     def implied(self) -> Usage | None:
         return implied_usage(self.facts)
@@ -72,10 +76,10 @@ class OpenAITally(Tally):
     def _stated(self, answer: Mapping[str, Any]) -> Any:
         """The usage where its servers put it; None: nowhere."""
         usage = answer.get("usage")
-        if usage is None and isinstance(groq := answer.get("x_groq"), Mapping):
+        if usage is None and isinstance(groq := answer.get("x_groq"), dict):
             usage = groq.get("usage")
         choices = answer.get("choices")
-        if usage is None and isinstance(choices, list) and choices and isinstance(choices[-1], Mapping):
+        if usage is None and isinstance(choices, list) and choices and isinstance(choices[-1], dict):
             usage = choices[-1].get("usage")  # Moonshot
         if usage is None and is_transcript(self.facts.path) and answer.get("duration") is not None:
             usage = {"type": "duration", "seconds": answer["duration"]}
@@ -83,20 +87,20 @@ class OpenAITally(Tally):
 
     def _fees(self) -> dict[str, int | Decimal]:
         """What is billed beside the tokens. Raises Unreadable."""
-        fees: Counter[str] = Counter()
+        fees: dict[str, int | Decimal] = {}
         items = self._answer.get("output")
         for item in items if isinstance(items, list) else ():
-            kind = str(item.get("type")) if isinstance(item, Mapping) else ""
+            kind = str(item.get("type")) if isinstance(item, dict) else ""
             if kind in _OTHER_FEES:
                 self._flag("tool_unpriced")
             elif kind in _SEARCHES and _is_search(item):
-                fees[_SEARCHES[kind]] += 1
+                fees[_SEARCHES[kind]] = fees.get(_SEARCHES[kind], 0) + 1
         searched = count(self._answer, "tool_usage", "web_search", "num_requests") or 0
-        if self.model and _SEARCH_MODEL.search(self.model):
+        if self.model and "-search-" in self.model and _SEARCH_MODEL.search(self.model):
             searched = max(searched, 1)
-        if searched > fees["web_searches"]:
+        if searched > fees.get("web_searches", 0):
             fees["web_searches"] = searched
-        return {kind: calls for kind, calls in fees.items() if calls}
+        return fees
 
     def _flag(self, name: str) -> None:
         if name not in self.flags:
@@ -111,11 +115,11 @@ class MistralTally(OpenAITally):
     keys = ("usage", "usage_info")
 
     def usage(self) -> Usage | None:
-        pages = count(self._usage, "pages_processed") if isinstance(self._usage, Mapping) else None
+        pages = count(self._usage, "pages_processed") if isinstance(self._usage, dict) else None
         if pages is None:
             return super().usage()
         request = self.facts.request
-        annotated = isinstance(request, Mapping) and any(request.get(key) is not None for key in _ANNOTATIONS)
+        annotated = isinstance(request, dict) and any(request.get(key) is not None for key in _ANNOTATIONS)
         return {"input_document_pages": pages} | ({"input_annotated_document_pages": pages} if annotated else {})
 
     def _stated(self, answer: Mapping[str, Any]) -> Any:
@@ -152,4 +156,4 @@ class OpenRouterTally(OpenAITally):
 def _is_search(item: Mapping[str, Any]) -> bool:
     """A call of the web search may also open a page it found, which is not billed."""
     action = item.get("action")
-    return not isinstance(action, Mapping) or action.get("type") in (None, "search")
+    return not isinstance(action, dict) or action.get("type") in (None, "search")

@@ -6,7 +6,7 @@ have to be told which of the dialects an answer speaks, which its keys already s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.metering.quantities import Unreadable, count
@@ -29,18 +29,19 @@ _OUTPUT_PARTS: Final = (
     ("output_audio_tokens", ("audio_tokens",)),
     ("output_image_tokens", ("image_tokens",)),
 )
-_TEXT_PARTS: Final = (("input_text_tokens", ("text_tokens",)), ("output_text_tokens", ("text_tokens",)))
+_INPUT_IMAGE_PARTS: Final = (*_INPUT_PARTS, ("input_text_tokens", ("text_tokens",)))
+_OUTPUT_IMAGE_PARTS: Final = (*_OUTPUT_PARTS, ("output_text_tokens", ("text_tokens",)))
 # What some state beside the two sides instead of in their details.
 _BESIDE: Final = (
-    ("cache_read_tokens", "prompt_cache_hit_tokens"),  # DeepSeek
-    ("cache_read_tokens", "num_cached_tokens"),  # Mistral
-    ("cache_read_tokens", "cached_tokens"),  # Together, Moonshot
-    ("cache_read_tokens", "cache_read_input_tokens"),  # Databricks, LiteLLM
-    ("cache_write_tokens", "cache_creation_input_tokens"),  # LiteLLM
-    ("input_audio_seconds", "prompt_audio_seconds"),  # Mistral
-    ("output_reasoning_tokens", "reasoning_tokens"),  # Databricks, Perplexity
-    ("output_citation_tokens", "citation_tokens"),  # Perplexity
-    ("web_searches", "num_search_queries"),  # Perplexity
+    ("cache_read_tokens", ("prompt_cache_hit_tokens",)),  # DeepSeek
+    ("cache_read_tokens", ("num_cached_tokens",)),  # Mistral
+    ("cache_read_tokens", ("cached_tokens",)),  # Together, Moonshot
+    ("cache_read_tokens", ("cache_read_input_tokens",)),  # Databricks, LiteLLM
+    ("cache_write_tokens", ("cache_creation_input_tokens",)),  # LiteLLM
+    ("input_audio_seconds", ("prompt_audio_seconds",)),  # Mistral
+    ("output_reasoning_tokens", ("reasoning_tokens",)),  # Databricks, Perplexity
+    ("output_citation_tokens", ("citation_tokens",)),  # Perplexity
+    ("web_searches", ("num_search_queries",)),  # Perplexity
 )
 
 
@@ -50,9 +51,8 @@ def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) ->
 
     ``model`` is the one that served; ``image``: the answer is to one of the paths for pictures.
     """
-    spoken = next((sides for sides in _SIDES if not stated.keys().isdisjoint(sides)), _SIDES[0])
-    into, out = (count(stated, side) for side in spoken)
-    total = count(stated, "total_tokens")
+    spoken = _SIDES[1] if stated.keys().isdisjoint(_SIDES[0]) and not stated.keys().isdisjoint(_SIDES[1]) else _SIDES[0]
+    into, out, total = count(stated, spoken[0]), count(stated, spoken[1]), count(stated, "total_tokens")
     if into is None:
         if total is None:
             raise Unreadable
@@ -67,8 +67,9 @@ def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) ->
         found["output_tokens"] = out
     if connected:
         found["input_tool_tokens"] = connected
-    for kind, quantity in _parts(stated, spoken, image):
-        found[kind] = max(quantity, found.get(kind, 0))
+    _add_parts(found, _details(stated, spoken[0]), _INPUT_IMAGE_PARTS if image else _INPUT_PARTS)
+    _add_parts(found, _details(stated, spoken[1]), _OUTPUT_IMAGE_PARTS if image else _OUTPUT_PARTS)
+    _add_parts(found, stated, _BESIDE)
     if out is not None:
         _add_left_out(found, stated, (total or 0) - into - out, model)
         if image and _details(stated, spoken[1]) is None:
@@ -76,15 +77,15 @@ def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) ->
     return found
 
 
-def _parts(stated: Mapping[str, Any], spoken: tuple[str, str], image: bool) -> Iterator[tuple[str, int]]:
-    for side, parts, text in zip(spoken, (_INPUT_PARTS, _OUTPUT_PARTS), _TEXT_PARTS, strict=True):
-        details = _details(stated, side)
-        for kind, path in (*parts, text) if image else parts:
-            if quantity := count(details, *path):
-                yield kind, quantity
-    for kind, key in _BESIDE:
-        if quantity := count(stated, key):
-            yield kind, quantity
+def _add_parts(found: dict[str, int], holder: Any, parts: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
+    """Raises Unreadable. Of a part that is stated in two ways, the larger counts."""
+    if holder is None:
+        return
+    if not isinstance(holder, dict):
+        raise Unreadable
+    for kind, path in parts:
+        if path[0] in holder and (quantity := count(holder, *path)):
+            found[kind] = max(quantity, found.get(kind, 0))
 
 
 def _details(stated: Mapping[str, Any], side: str) -> Any:

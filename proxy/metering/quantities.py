@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from decimal import Decimal
+from functools import cache
 from typing import Any
+
+from msgspec import MsgspecError, Struct, to_builtins
+from msgspec.json import Decoder
 
 QUANTITY_MAX = 1_000_000_000
 
@@ -18,8 +22,26 @@ class Unreadable(ValueError):
     """Usage was stated, but not as a quantity."""
 
 
-def document_of(text: bytes | bytearray, *, exact: bool = False) -> Any:
+def document_of(text: bytes | bytearray, *, exact: bool = False, shape: type[Struct] | None = None) -> Any:
     """The JSON of an answer, however odd; None where it can't be known. ``exact``: fractions as Decimal.
+
+    ``shape`` names the members that matter, if it is an object of such (others may be left out): vectors and prose that
+    nobody reads are checked, not built.
+    """
+    try:
+        found = _decoder(shape, exact)(text)
+        return found if shape is None else to_builtins(found, builtin_types=(Decimal,))
+    except (MsgspecError, ValueError, ArithmeticError, RecursionError):
+        return _odd_document(text, exact)
+
+
+@cache
+def _decoder(shape: type[Struct] | None, exact: bool) -> Callable[[bytes | bytearray], Any]:
+    return Decoder(shape or Any, float_hook=Decimal if exact else None).decode
+
+
+def _odd_document(text: bytes | bytearray, exact: bool) -> Any:
+    """What only Python's own parser takes: NaN, halves of surrogates, a byte order mark, fractions beyond all floats.
 
     Bytes that are not UTF-8 are replaced (they stand in prose, not in usage), and so the rest is read.
     """
@@ -45,11 +67,11 @@ def count(holder: Any, *path: str) -> int | None:
     for key in path:
         if holder is None:
             return None
-        if not isinstance(holder, Mapping):
+        if not isinstance(holder, dict):
             raise Unreadable
         holder = holder.get(key)
-    if holder is None:
-        return None
+    if holder is None or (type(holder) is int and 0 <= holder <= QUANTITY_MAX):
+        return holder
     quantity = amount(holder) if not isinstance(holder, str) else None
     if not isinstance(quantity, int):
         raise Unreadable

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
 from policy.model import UsageSource
-from proxy.metering.base import Facts, Metered, Tally, Usage, UsageReader
+from proxy.metering.account import NO_SOURCES, Account
+from proxy.metering.base import Facts, Metered, UsageReader
 from proxy.metering.decode import Decoder, Undecodable
 from proxy.metering.formats import promises_usage, tally_for, wire_format
 from proxy.metering.jsonarray import ArraySplitter
 from proxy.metering.jsonlines import LINES, LineSplitter
-from proxy.metering.quantities import QUANTITY_MAX, Unreadable, document_of
-from proxy.metering.seen import Seen
+from proxy.metering.quantities import document_of
 from proxy.metering.sources import Measure, Sources, measures_nothing
-from proxy.metering.sse import Event, EventSplitter
+from proxy.metering.streams import ElementReader, StreamReader, quoted
 
 BODY_MAX = 32 * 1024 * 1024
 LARGE = 1024 * 1024  # bytes of JSON (embeddings) whose end is read first: parsing it all would hold up other calls
 TAIL = 64 * 1024
 
 _TRIES_MAX = 8
+_KINDS_HELD: Final = 256
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b":", b"d", b"e", b"i", b"r")  # of events (a comment, data, event, id, retry): no JSON begins so
 
@@ -42,107 +42,46 @@ def reader_for(
     ``request_body`` is the request's parsed JSON: what ``sources`` may name, beside what ``measure`` says at the end.
     """
     account = Account(
-        tally=tally_for(wire_format(meter, path), Facts(path, request_body, headers)),
-        sources=Sources(sources, headers, request_body, measure),
+        tally_for(wire_format(meter, path), Facts(path, request_body, headers)),
+        Sources(sources, headers, request_body, measure) if sources else NO_SOURCES,
         promised=promises_usage(path),
         failed=status >= 400,
     )
-    kind = content_type.partition(";")[0].strip().lower()
-    reader: UsageReader
-    if not account.keys:
+    made = _reader_of(content_type)
+    if made is None or not account.keys:
         return UnreadBody(account)
-    if kind == "text/event-stream":
-        reader = StreamReader(account)
-    elif LINES.search(kind):
-        reader = ElementReader(account, LineSplitter())
-    elif not kind or "json" in kind or kind.startswith("text/"):
-        reader = BodyReader(account) if account.tally is None else JsonReader(account)
-    else:
-        return UnreadBody(account)
-    if content_encoding.strip().lower() in ("", "identity"):
-        return reader
+    if not content_encoding or content_encoding.strip().lower() in ("", "identity"):
+        return made(account)
     try:
-        return DecodingReader(reader, Decoder(content_encoding), account)
+        return DecodingReader(made(account), Decoder(content_encoding), account)
     except Undecodable:
         account.unreadable = True
         return UnreadBody(account)
 
 
-class Account:
-    """What one answer said it used: by its wire format, and by its rule's own sources. ``promised``: an answer to this
-    path has usage in its wire format, or what it used is not known.
-    """
+@lru_cache(_KINDS_HELD)
+def _reader_of(content_type: str) -> Callable[[Account], UsageReader] | None:
+    """What reads answers of that content type; None: nothing does."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return StreamReader
+    if LINES.search(kind):
+        return _lines_reader
+    return _text_reader if not kind or "json" in kind or kind.startswith("text/") else None
 
-    def __init__(self, tally: Tally | None, sources: Sources, *, promised: bool, failed: bool) -> None:
-        self.tally = tally
-        self.sources = sources
-        self.keys = (tally.keys if tally else ()) + sources.keys
-        self.exact = bool(sources.keys) or (tally is not None and tally.exact)
-        self.unreadable = False
-        self.broken = False  # no more can be read, though there was more
-        self._required = tally is not None and promised
-        self._failed = failed
-        self._final = False
-        self._flags: list[str] = []
 
-    def read(self, document: Any, *, whole: bool = False) -> bool:
-        """Whether the document told the answer's final usage. ``whole``: no other will follow."""
-        if not isinstance(document, dict):
-            return False
-        self.sources.read(document)
-        told = self.tally is not None and self.tally.read(document)
-        self._final = self._final or told or whole
-        return told
+def _lines_reader(account: Account) -> UsageReader:
+    return ElementReader(account, LineSplitter())
 
-    def stream_error(self) -> None:
-        self._final = False
-        if not self._failed:
-            self.flag("stream_error")
 
-    def flag(self, name: str) -> None:
-        if name not in self._flags:
-            self._flags.append(name)
-
-    def metered(self, seen: int = 0) -> Metered:
-        """``seen`` tokens came of a stream: told where it didn't come to its end."""
-        usage, final = self._usage()
-        if usage is not None and any(quantity > QUANTITY_MAX for quantity in usage.values()):
-            self.flag("usage_clamped")
-            usage = {unit: min(quantity, QUANTITY_MAX) for unit, quantity in usage.items()}
-        if usage and not any(usage.values()):
-            self.flag("usage_zero")
-        if usage is None and self.unreadable and not self._failed:
-            self.flag("unreadable")
-        partial = usage is not None and (self.broken or not final)
-        if usage is not None and not partial:
-            seen = 0
-        if self.tally is None:
-            return Metered(usage, None, partial, tuple(self._flags), seen=seen)
-        flags = (*self._flags, *self.tally.flags)
-        return Metered(usage, self.tally.model, partial, flags, self.tally.terms, seen)
-
-    def _usage(self) -> tuple[Usage | None, bool]:
-        """What all told together (None: one that has to didn't), and whether that is the last word."""
-        try:
-            told = self.tally.usage() if self.tally else None
-            own = self.sources.usage()
-        except Unreadable:
-            self.unreadable = True
-            return None, False
-        if own is None:
-            return None, False
-        if told is not None:
-            return {**told, **own}, self._final
-        implied = self.tally.implied() if self.tally and not self._failed and not self._flags else None
-        if implied is not None:
-            return {**implied, **own}, True
-        # What the request alone says is not what a failed answer used.
-        known = own and not self._required and (self.sources.said_by_answer or not self._failed)
-        return (own, True) if known else (None, False)
+def _text_reader(account: Account) -> UsageReader:
+    return BodyReader(account) if account.tally is None else JsonReader(account)
 
 
 class UnreadBody:
     """For an answer whose body says nothing that is asked for, or nothing that can be read."""
+
+    __slots__ = ("_account",)
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -158,6 +97,8 @@ class JsonReader:
     """An answer in JSON: one document, or an array of them, as they come in a stream of Gemini's without `alt=sse`; or
     server-sent events that the server calls JSON.
     """
+
+    __slots__ = ("_account", "_head", "_reader")
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -184,36 +125,45 @@ class JsonReader:
 class BodyReader:
     """One JSON document: kept whole up to BODY_MAX, of a larger one only its end."""
 
+    __slots__ = ("_account", "_cut", "_kept")
+
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._kept = bytearray()
+        self._kept: bytes | bytearray = b""
         self._cut = False
 
     def feed(self, chunk: bytes) -> None:
-        self._kept += chunk
-        if len(self._kept) > (2 * TAIL if self._cut else BODY_MAX):
+        if not self._kept:
+            kept: bytes | bytearray = chunk  # all of it, most often: not worth a copy
+        else:
+            kept = bytearray(self._kept) if isinstance(self._kept, bytes) else self._kept
+            kept += chunk
+        if len(kept) > (2 * TAIL if self._cut else BODY_MAX):
             self._cut = True
-            del self._kept[:-TAIL]
+            kept = bytearray(kept[-TAIL:])
+        self._kept = kept
 
     def finish(self) -> Metered:
         if self._kept:
             document = self._document()
             self._account.unreadable = document is None
             self._account.read(document, whole=True)
-            self._kept.clear()
+            self._kept = b""
         return self._account.metered()
 
     def _document(self) -> Any:
         document = None
-        if len(self._kept) > LARGE and not self._account.sources.keys and not self._goes_deep():
+        account, kept = self._account, self._kept
+        if len(kept) > LARGE and not account.sources.keys and not self._goes_deep():
             document = self._end()
         if document is None and not self._cut:
-            document = document_of(self._kept, exact=self._account.exact)
+            shape = account.tally.shape if account.tally is not None and not account.sources.keys else None
+            document = document_of(kept, exact=account.exact, shape=shape)
         return self._end() if document is None else document
 
     def _goes_deep(self) -> bool:
         tally = self._account.tally
-        return tally is not None and any(_quoted(key) in self._kept for key in tally.deep)
+        return tally is not None and any(quoted(key) in self._kept for key in tally.deep)
 
     def _end(self) -> Any:
         """The end of the document, from its usage on: `{"usage": …` parses with it only if usage is a key of the
@@ -225,7 +175,7 @@ class BodyReader:
         for key in self._account.tally.keys:
             at = len(tail)
             for _ in range(_TRIES_MAX):
-                at = tail.rfind(_quoted(key), 0, at)
+                at = tail.rfind(quoted(key), 0, at)
                 if at < 0:
                     break
                 document = document_of(b"{" + tail[at:], exact=self._account.exact)
@@ -234,100 +184,10 @@ class BodyReader:
         return None
 
 
-class Documents:
-    """The documents of a stream. Only those that may carry usage, or an error, are parsed; the output of all of them is
-    counted.
-    """
-
-    def __init__(self, account: Account) -> None:
-        tally = account.tally
-        self._account = account
-        self._seen = Seen(tally.facts.path if tally else "") if tally is None or tally.generates else None
-        keys = [_quoted(key) for key in account.keys]
-        self._marks = (*keys, b"error")
-        stated = b"|".join(map(re.escape, keys))
-        self._telling = re.compile(rb'(?:%s)\s*:\s*[^\sn]|"error"\s*:\s*["{]|"type"\s*:\s*"error"' % stated)
-
-    def note(self, raw: bytes) -> bool:
-        """Count the output of one document, as it came; whether it may be worth parsing."""
-        if self._seen is not None:
-            self._seen.add(raw)
-        return any(map(raw.__contains__, self._marks))
-
-    def skipped(self) -> None:
-        self._account.flag("event_skipped")
-
-    def read(self, data: bytes, *, error: bool = False) -> Any:
-        """Take one document into account; its JSON, or None where it had no need to be parsed. ``error``: it is one by
-        the name of its event.
-        """
-        if not error and not self._telling.search(data):
-            return None
-        document = document_of(data, exact=self._account.exact)
-        if not self._account.read(document) and (error or _is_error(document)):
-            self._account.stream_error()
-        elif document is None:
-            self._account.unreadable = True
-        return document
-
-    def metered(self) -> Metered:
-        return self._account.metered(self._seen.tokens if self._seen else 0)
-
-
-class StreamReader:
-    """Server-sent events."""
-
-    def __init__(self, account: Account) -> None:
-        self.splitter = EventSplitter()
-        self._documents = Documents(account)
-
-    def feed(self, chunk: bytes) -> None:
-        for event in self.splitter.feed(chunk):
-            self.read(event)
-
-    def read(self, event: Event) -> Any:
-        """Take one event into account; its JSON, or None where it had no need to be parsed."""
-        if not event.whole:
-            self._documents.skipped()
-            return None
-        if not self._documents.note(event.raw):
-            return None
-        name, data = event.fields()
-        if not data and event.raw.startswith(b"{"):
-            data = event.raw  # an error of Gemini's halfway may come as bare JSON
-        return self._documents.read(data, error=name == b"error")
-
-    def finish(self) -> Metered:
-        self.read(Event(self.splitter.rest()))
-        return self._documents.metered()
-
-
-class ElementReader:
-    """The elements of one JSON array, or the lines of a stream."""
-
-    def __init__(self, account: Account, splitter: ArraySplitter | LineSplitter) -> None:
-        self._account = account
-        self._splitter = splitter
-        self._documents = Documents(account)
-
-    def feed(self, chunk: bytes) -> None:
-        for element in self._splitter.feed(chunk):
-            if element is None:
-                self._documents.skipped()
-            elif self._documents.note(element):
-                self._documents.read(element)
-
-    def finish(self) -> Metered:
-        rest = self._splitter.rest()
-        if self._documents.note(rest):
-            self._documents.read(rest)
-        if not self._splitter.closed:
-            self._account.unreadable = True
-        return self._documents.metered()
-
-
 class DecodingReader:
     """Undoes the Content-Encoding of the copy that another reader reads."""
+
+    __slots__ = ("_account", "_decoder", "_reader")
 
     def __init__(self, reader: UsageReader, decoder: Decoder, account: Account) -> None:
         self._reader = reader
@@ -346,14 +206,3 @@ class DecodingReader:
 
     def finish(self) -> Metered:
         return self._reader.finish()
-
-
-def _quoted(key: str) -> bytes:
-    return json.dumps(key).encode()
-
-
-def _is_error(document: Any) -> bool:
-    if not isinstance(document, dict):
-        return False
-    error = document.get("error")
-    return isinstance(error, dict) or (isinstance(error, str) and error != "") or document.get("type") == "error"

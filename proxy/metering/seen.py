@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from proxy.metering.sse import BLANK
+
 _BYTES_PER_TOKEN = 3  # of text as JSON writes it
 
 _IN_STRING = rb'([^"\\]*+(?:\\.[^"\\]*+)*+)'
@@ -36,6 +38,8 @@ class Seen:
     one for each three bytes of text. More that comes never makes it less.
     """
 
+    __slots__ = ("_bytes", "_events", "_output")
+
     def __init__(self, path: str) -> None:
         self._output = _DELTA if _RESPONSES in path else _OUTPUT
         self._events = 0
@@ -48,6 +52,11 @@ class Seen:
             self._events += 1
             if self._output is _OUTPUT or _BASE64_DELTA not in event:
                 self._bytes += sum(map(len, found))
+
+    def add_run(self, run: bytes) -> None:
+        """Many events, each with the blank line that ends it."""
+        for event in run.split(BLANK)[:-1]:
+            self.add(event + BLANK)
 
     @property
     def tokens(self) -> int:

@@ -52,6 +52,8 @@ class Sources:
 
     def usage(self) -> Usage | None:
         """Every unit's quantity; None unless all were stated. Raises Unreadable."""
+        if not self._units:
+            return {}
         if self._measured:
             measured = self._measure()
             self._found.update((source.unit, measured.get(source.path)) for source in self._measured)

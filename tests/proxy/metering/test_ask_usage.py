@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.metering import StreamReader, UsageStripper, ask_for_usage, reader_for
-from proxy.metering import reader as reader_module
+from proxy.metering import StreamReader, UsageStripper, ask_for_usage, reader_for, streams
 from proxy.metering.base import Metered
 
 CHAT = "/v1/chat/completions"
@@ -159,8 +158,8 @@ def test_a_stream_that_ends_within_an_event():
 
 def test_metering_and_stripping_parse_an_event_once(monkeypatch):
     parsed = []
-    real = reader_module.document_of
-    monkeypatch.setattr(reader_module, "document_of", lambda data, **more: parsed.append(data) or real(data, **more))
+    real = streams.document_of
+    monkeypatch.setattr(streams, "document_of", lambda data, **more: parsed.append(data) or real(data, **more))
     reader = sse_reader()
     strip(KEPT_BEFORE + USAGE_ONLY + b"\n\n" + KEPT_AFTER, reader=reader)
     assert reader.finish().usage == USED

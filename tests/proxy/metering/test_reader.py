@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policy.model import UsageSource
 from proxy.metering import reader as module
-from proxy.metering import reader_for
+from proxy.metering import reader_for, streams
 from proxy.metering.base import Metered
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -276,8 +276,8 @@ def test_an_event_too_large_to_be_read_is_flagged(monkeypatch):
 
 def test_events_that_cannot_carry_usage_are_not_parsed(monkeypatch):
     parsed = []
-    real = module.document_of
-    monkeypatch.setattr(module, "document_of", lambda data, **more: parsed.append(data) or real(data, **more))
+    real = streams.document_of
+    monkeypatch.setattr(streams, "document_of", lambda data, **more: parsed.append(data) or real(data, **more))
     metered(CHAT, events(*(chunk(f"word {n} error", usage=None) for n in range(50))) + CHAT_STREAM)
     assert len(parsed) == 2
 

@@ -92,3 +92,42 @@ def test_an_event_of_exactly_the_bound_is_whole(monkeypatch):
     monkeypatch.setattr(sse, "EVENT_MAX", 9)
     assert split(b"data: a", b"\n\n") == ([Event(b"data: a\n\n")], b"")
     assert split(b"data: ab", b"\n\n") == ([Event(b"data: ab\n\n", whole=False)], b"")
+
+
+RUNS = st.lists(
+    st.sampled_from([b"\n\n", b"\n", b"\r", b"data: x", b"x", b"data: a\n\ndata: b\n\n", b"\n\n\n"]), max_size=12
+)
+
+
+@settings(deadline=None)
+@given(RUNS, st.data())
+def test_a_run_is_the_events_that_feed_tells_apart(parts, data):
+    """Whatever the chunks, and whether or not each of them is tried as a run."""
+    slow, fast = EventSplitter(), EventSplitter()
+    for chunk in parts:
+        run = fast.run(chunk) if data.draw(st.booleans()) else None
+        expected = [event.raw for event in slow.feed(chunk)]
+        if run is None:
+            assert [event.raw for event in fast.feed(chunk)] == expected
+        else:
+            assert [event + sse.BLANK for event in run.split(sse.BLANK)[:-1]] == expected
+        assert fast.rest() == slow.rest()
+
+
+def test_whole_events_in_plain_lines_are_a_run_uncopied_and_what_is_held_joins_it():
+    splitter = EventSplitter()
+    chunk = b"data: a\n\ndata: b\n\n"
+    assert splitter.run(chunk) is chunk
+    assert splitter.run(b"data: c\n\ndata: ") == b"data: c\n\n"
+    assert splitter.run(b"d") is None
+    assert splitter.feed(b"d") == []
+    assert splitter.run(b"\n\n") == b"data: d\n\n"
+    assert splitter.run(b"data: e\r\n\r\n") is None
+    assert splitter.run(b"\n\n\n") is None
+
+
+def test_hazard_26_a_run_above_the_bound_is_left_to_be_split(monkeypatch):
+    monkeypatch.setattr(sse, "EVENT_MAX", 10)
+    splitter = EventSplitter()
+    assert splitter.run(b"data: 3\n\n") == b"data: 3\n\n"
+    assert splitter.run(b"data: 123\n\n") is None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.metering import reader as module
-from proxy.metering import reader_for
+from proxy.metering import UsageStripper, reader_for, streams
 from proxy.metering.base import Metered
+from proxy.metering.reader import LARGE
+from proxy.metering.sse import EventSplitter
 
 SSE, JSON = "text/event-stream", "application/json; charset=UTF-8"
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -164,8 +166,8 @@ def test_an_element_too_large_to_be_read_is_flagged(monkeypatch):
 
 def test_elements_that_cannot_carry_usage_are_not_parsed(monkeypatch):
     parsed = []
-    real = module.document_of
-    monkeypatch.setattr(module, "document_of", lambda data, **more: parsed.append(data) or real(data, **more))
+    real = streams.document_of
+    monkeypatch.setattr(streams, "document_of", lambda data, **more: parsed.append(data) or real(data, **more))
     metered(GEMINI, array(*[{"candidates": [{"text": "an error"}]}] * 9, RUNNING) + b"]", kind=JSON)
     assert len(parsed) == 1
 
@@ -215,7 +217,7 @@ def test_promise_7_a_cut_stream_tells_at_least_what_was_seen(path):
 
 
 def test_searches_of_a_large_answer_are_not_lost():
-    picture = {"inlineData": {"mimeType": "image/png", "data": "A" * 2 * module.LARGE}}
+    picture = {"inlineData": {"mimeType": "image/png", "data": "A" * 2 * LARGE}}
     candidate = {"content": {"parts": [picture]}, "groundingMetadata": {"webSearchQueries": ["a", "b"]}}
     answer = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 5}, "modelVersion": "gemini-3-pro-image"}
     found = metered(GEMINI, json.dumps(answer).encode(), kind=JSON)
@@ -227,3 +229,59 @@ def test_one_document_is_its_own_last_word():
     assert metered(GEMINI.replace("streamG", "g"), answer, kind=JSON) == Metered(
         {"input_tokens": 5, "output_tokens": 0}, "gemini-x"
     )
+
+
+SCRAPS = [
+    *(b"data: ", b"event: error\n", b"\n\n", b"\n\n", b"\n\n", b"\n", b"\r\n\r\n", b": c\n\n", b"\xff", b"{", b"}"),
+    *(event(each) for documents, _ in ANSWERS.values() for each in documents),
+    *(event({"usage": None, "choices": [{"delta": {"content": "a word"}}]}), event({"type": "error", "error": "x"})),
+    *(b'{"error":{}}', b'"usage":null', b'"usage": null', b'"usage"', b':{"prompt_tokens":1}', b'"meta"', b"error"),
+    *(b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}', b'"delta":"', b'"text":"a'),
+]
+
+
+def event_by_event(reader, chunks):
+    """The slow way: each event told apart, counted and looked into by itself."""
+    for chunk in chunks:
+        for each in reader.splitter.feed(chunk):
+            reader.read(each)
+    return reader.finish()
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(SCRAPS), max_size=20), st.sampled_from([CHAT, RESPONSES, MESSAGES, COHERE]), st.data())
+def test_batches_are_read_as_each_event_would_be(parts, path, data):
+    stream = b"".join(parts)
+    slow = event_by_event(reader_for(None, path, 200, SSE, ""), [stream])
+    for batch in (0, 40, streams.BATCH):
+        with patch.object(streams, "BATCH", batch):
+            assert metered(path, *pieces(data, stream)) == slow
+            assert metered(path, *parts) == slow
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(SCRAPS), max_size=20), st.data())
+def test_promise_9_a_run_is_stripped_as_its_events_would_be(parts, data):
+    def stripped(chunks):
+        reader = reader_for("openai", CHAT, 200, SSE, "")
+        stripper = UsageStripper(reader)
+        return [*map(stripper.feed, chunks), stripper.flush()], reader.finish()
+
+    chunks = data.draw(st.sampled_from([parts, pieces(data, b"".join(parts))]))
+    with patch.object(EventSplitter, "run", lambda self, chunk: None):
+        slow = stripped(chunks)
+    assert stripped(chunks) == slow
+
+
+def test_a_long_stream_is_counted_as_it_comes_in_bounded_memory():
+    words = b"".join([event({"choices": [{"delta": {"content": "a word"}}]})] * 100)
+    reader = reader_for(None, CHAT, 200, SSE, "")
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            reader.feed(words)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.finish().seen == 20_000
+    assert peak < 10 * streams.BATCH
