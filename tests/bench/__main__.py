@@ -11,14 +11,13 @@ import argparse
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import load, streams, targets
-from tests.bench.processes import LOAD_CORE, NotStarted, machine
+from tests.bench.processes import LOAD_CORE, Child, NotStarted, machine, program
 from tests.bench.report import Report, progress
 from tests.bench.targets import Running
 
@@ -59,7 +58,8 @@ def main() -> int:
     for part, arguments_of in (("echo", [str(ECHO_CALLS)]), ("gate", [])):
         if part in wanted:
             command = [sys.executable, "-m", f"tests.bench.{part}", *arguments_of, *markdown]
-            failed |= subprocess.run(command, check=False).returncode != 0
+            with Child(command) as child:
+                failed |= child.wait() != 0
     return int(failed)
 
 
@@ -81,7 +81,7 @@ def _parts(text: str) -> set[str]:
 
 
 def _has(package: str, report: Report, without: str) -> bool:
-    if shutil.which(package):
+    if program(package):
         return True
     report.line(f"{package} is not installed (on Debian and Ubuntu: apt-get install {package}): {without}.")
     return False

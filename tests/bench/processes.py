@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,11 @@ def pinned(core: int, command: list[str]) -> list[str]:
     return ["taskset", "--cpu-list", str(core), *command] if (os.cpu_count() or 1) > 1 else command
 
 
+def program(name: str) -> str | None:
+    """Where it is installed; nginx's folder is not on every user's PATH."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -35,14 +41,16 @@ def free_port() -> int:
 
 
 class Child:
-    """A program in a session of its own, so that all it starts ends with it. Its output is kept in ``log``."""
+    """A program in a session of its own, so that all it starts ends with it. Its output goes to ``log``."""
 
-    def __init__(self, command: list[str], log: Path, core: int, env: dict[str, str] | None = None) -> None:
-        self.log = log
+    def __init__(
+        self, command: list[str], log: Path | None = None, core: int | None = None, env: dict[str, str] | None = None
+    ) -> None:
+        self._log = log
         self.began = time.perf_counter()
-        with log.open("wb") as output:
+        with log.open("wb") if log else contextlib.nullcontext() as output:
             self._process = subprocess.Popen(
-                pinned(core, command),
+                command if core is None else pinned(core, command),
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -51,6 +59,9 @@ class Child:
             )
         self.pid = self._process.pid
 
+    def wait(self) -> int:
+        return self._process.wait()
+
     def wait_until_listening(self, port: int, seconds: float = 30.0) -> None:
         """Raises NotStarted."""
         deadline = time.monotonic() + seconds
@@ -58,7 +69,7 @@ class Child:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
                 return
             time.sleep(0.05)
-        raise NotStarted(self.log.read_text(errors="replace")[-2000:])
+        raise NotStarted(self._log.read_text(errors="replace")[-2000:] if self._log else "")
 
     def end(self) -> None:
         for number, seconds in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, None)):
@@ -115,6 +126,7 @@ def machine() -> list[tuple[str, str]]:
     facts = [
         ("CPU", f"{model}, {os.cpu_count()} cores"),
         ("Kernel", platform.release()),
+        ("Load before", f"{os.getloadavg()[0]:.1f}"),
         ("Python", platform.python_version()),
     ]
     for package in _PACKAGES:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.processes import LOAD_CORE, PROXY_CORE, Child, free_port
+from tests.bench.processes import LOAD_CORE, PROXY_CORE, Child, free_port, program
 
 KEY = "alk_the-bench-has-a-key-as-every-agent-should"
 SIDECAR, STRICT, BARE, NGINX, NAIVE, LITELLM = (
@@ -138,7 +138,7 @@ def nginx(folder: Path, upstream: int) -> Target:
     own.mkdir()
     user = "user root root; " if os.geteuid() == 0 else ""  # the folder is ours alone
     (own / "nginx.conf").write_text(_NGINX.format(user=user, folder=own, upstream=upstream, port=port))
-    return Target(NGINX, port, ["nginx", "-c", str(own / "nginx.conf"), "-p", str(own), "-e", "stderr"])
+    return Target(NGINX, port, [program(NGINX) or NGINX, "-c", str(own / "nginx.conf"), "-p", str(own), "-e", "stderr"])
 
 
 def litellm(folder: Path, upstream: int, program: str) -> Target:
