@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from policy.ceilings import Keys, choices, fields_to_write, least_ceiling, positive, value_at
 from policy.estimate import (
@@ -24,8 +23,7 @@ from policy.ratecard import as_card
 Write = tuple[Keys, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Capped:
+class Capped(NamedTuple):
     """``tokens`` are the ceiling of each answer, once ``writes`` (keys and the value to stand there) are made: none
     where the request states no more by itself. ``estimate`` is that of the request so rewritten.
     """

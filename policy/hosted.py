@@ -38,7 +38,7 @@ def names_more(body: dict[str, Any], models: str) -> bool:
     """
     if _states(body, _NAMED) or isinstance(body.get("prompt"), dict):
         return True
-    return _searches(models) or _continued(models) or any(map(_hosted, _tools(body)))
+    return _brings_more(models) or any(map(_hosted, _tools(body)))
 
 
 def hosted_uses(body: dict[str, Any], models: str) -> dict[str, int]:
@@ -60,8 +60,8 @@ def _searches(models: str) -> bool:
 
 
 @held
-def _continued(models: str) -> bool:
-    return _CONTINUED.search(models) is not None
+def _brings_more(models: str) -> bool:
+    return _searches(models) or _CONTINUED.search(models) is not None
 
 
 def _states(body: dict[str, Any], keys: frozenset[str]) -> bool:
@@ -69,8 +69,9 @@ def _states(body: dict[str, Any], keys: frozenset[str]) -> bool:
 
 
 def _tools(body: dict[str, Any]) -> list[dict[str, Any]]:
-    config = body.get("toolConfig")
-    tools = body.get("tools") or (config.get("tools") if isinstance(config, dict) else None)
+    tools = body.get("tools")
+    if not tools and isinstance(config := body.get("toolConfig"), dict):
+        tools = config.get("tools")
     return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
 
 

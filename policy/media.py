@@ -18,6 +18,7 @@ _UNREAD: Final = NAMES | {
     "model", "models", "metadata", "labels", "logit_bias", "user", "safety_identifier", "prompt_cache_key", "include",
     "stream_options", "service_tier", "safetySettings", "safety_settings", "provider",
 }  # fmt: skip
+_PARAMETERS: Final = CONFIGS | _UNREAD
 # Keys that a provider's own words of a few tokens stand for, or that JSON Schema has; any other is text too.
 _PROTOCOL: Final = frozenset((
     "role", "content", "type", "text", "parts", "name", "id", "status", "function", "functions", "description",
@@ -71,6 +72,10 @@ _OPAQUE: Final = frozenset((
     "tool_use_id", "toolUseId",
 ))  # fmt: skip
 
+_MAY_BE_HELD: Final = _STORED_KEYS | _OPAQUE | _BLOB_KEYS
+_TELLS_KIND: Final = frozenset(("type", *_MIME_KEYS))
+_Node = tuple[Any, str | None]  # with the kind of part it belongs to; None: there are no parts
+
 # Speech is seldom under 26 kbit/s; 32 tokens a second is Gemini's rate of sound (OpenAI's is 10).
 SOUND_BYTES_PER_SECOND: Final = 3_200
 SOUND_BYTES_PER_TOKEN: Final = 100
@@ -101,37 +106,41 @@ class Media:
 def media(body: Any) -> Media:
     """One walk over a parsed request, in any dialect; whatever is not understood is left to be text."""
     found = Media()
-    nodes: list[tuple[Any, str | None]] = []  # with the kind of part they belong to; None: there are no parts
+    nodes: list[_Node] = []
     if isinstance(body, dict):
-        for key, value in body.items():
-            _open(key, value, found, nodes)
+        _open(body, found, nodes)
     else:
         nodes.append(([body], None))
     while nodes:
         node, kind = nodes.pop()
-        if isinstance(node, list):
+        if type(node) is list:
             _read_items(node, kind, found, nodes)
+        elif kind is None:
+            _read_plain(node, found, nodes)
         else:
-            _read_object(node, kind, found, nodes)
+            _read_part(node, kind, found, nodes)
     return found
 
 
-def _open(key: str, value: Any, found: Media, nodes: list[tuple[Any, str | None]]) -> None:
-    """A field of the outermost object: a parameter, unless it is text or holds some."""
-    if key in CONFIGS:
-        items = value.items() if isinstance(value, dict) else ()
-        held = [item for name, item in items if name not in _UNREAD and isinstance(item, (dict, list))]
-        nodes.extend((item, None) for item in held)
-    elif key in _UNREAD:
-        return
-    elif isinstance(value, str):
-        found.texts.append(value)
-    elif key in _PROMPTS and isinstance(value, list) and _are_tokens(value):
-        found.digits += sum(len(ids) if isinstance(ids, list) else 1 for ids in value)
-    elif isinstance(value, (dict, list)):
-        if key in _CACHE_MARKS:
-            _mark_cached(value, found)
-        nodes.append((value, "" if key in _CONTENT else None))
+def _open(body: dict[str, Any], found: Media, nodes: list[_Node]) -> None:
+    """The fields of the outermost object: parameters, unless they are text or hold some."""
+    for key, value in body.items():
+        if isinstance(value, str):
+            if key not in _PARAMETERS:
+                found.texts.append(value)
+        elif not isinstance(value, (dict, list)):
+            continue
+        elif key in CONFIGS:
+            items = value.items() if isinstance(value, dict) else ()
+            nodes.extend((item, None) for name, item in items if name not in _UNREAD and isinstance(item, (dict, list)))
+        elif key in _UNREAD:
+            continue
+        elif key in _PROMPTS and isinstance(value, list) and _are_tokens(value):
+            found.digits += sum(len(ids) if isinstance(ids, list) else 1 for ids in value)
+        else:
+            if key in _CACHE_MARKS:
+                _mark_cached(value, found)
+            nodes.append((value, "" if key in _CONTENT else None))
 
 
 def _are_tokens(items: list[Any]) -> bool:
@@ -139,33 +148,55 @@ def _are_tokens(items: list[Any]) -> bool:
     return all(type(item) is int or (isinstance(item, list) and all(type(id) is int for id in item)) for item in items)
 
 
-def _read_items(node: list[Any], kind: str | None, found: Media, nodes: list[tuple[Any, str | None]]) -> None:
+# Most of what an estimate costs: messages have many small objects, and tools' schemas more. Hence the exact types.
+
+
+def _read_items(node: list[Any], kind: str | None, found: Media, nodes: list[_Node]) -> None:
     for item in node:
-        if isinstance(item, str):
+        if type(item) is str:
             found.texts.append(item)
-        elif isinstance(item, (dict, list)):
+        elif type(item) is dict or type(item) is list:
             nodes.append((item, kind))
         else:
             found.digits += _digits(item)
 
 
-def _read_object(node: dict[str, Any], outer: str | None, found: Media, nodes: list[tuple[Any, str | None]]) -> None:
-    kind = outer
-    if outer is not None:
-        kind = _kind(node, outer)
-        if kind == "image" != outer:
-            found.images += 1
+def _read_plain(node: dict[str, Any], found: Media, nodes: list[_Node]) -> None:
+    """An object that is no part, as tools and arguments are made of."""
+    texts = found.texts
     found.keys += len(node)
     for key, value in node.items():
         if key not in _PROTOCOL:
-            found.texts.append(key)
-        if isinstance(value, str):
-            if not (kind is not None and _is_held(key, value, kind, found)):
-                found.texts.append(value)
-        elif isinstance(value, list):
+            texts.append(key)
+        if type(value) is str:
+            texts.append(value)
+        elif type(value) is dict or type(value) is list:
+            if key in _CACHE_MARKS:
+                _mark_cached(value, found)
+            nodes.append((value, None))
+        elif value is not True and value is not False:
+            found.digits += _digits(value)
+
+
+def _read_part(node: dict[str, Any], outer: str, found: Media, nodes: list[_Node]) -> None:
+    """An object of the content."""
+    kind = outer
+    if not _TELLS_KIND.isdisjoint(node):
+        kind = _kind(node, outer)
+        if kind == "image" != outer:
+            found.images += 1
+    texts = found.texts
+    found.keys += len(node)
+    for key, value in node.items():
+        if key not in _PROTOCOL:
+            texts.append(key)
+        if type(value) is str:
+            if key not in _MAY_BE_HELD or not _is_held(key, value, kind, found):
+                texts.append(value)
+        elif type(value) is list:
             nodes.append((value, kind))
-        elif isinstance(value, dict):
-            inner = None if kind is None or key in _ARGUMENTS else _KINDS.get(key, kind)
+        elif type(value) is dict:
+            inner = None if key in _ARGUMENTS else _KINDS.get(key, kind)
             if inner == "image" != kind:
                 found.images += 1
             if key in _CACHE_MARKS:

@@ -49,6 +49,8 @@ class Item:
 
 def rates_at(dated: tuple[DatedRates, ...], at_ms: int) -> Rates:
     """The rates in force at that moment; before the first date, the first ones (a call is never free by its date)."""
+    if len(dated) == 1:
+        return dated[0].rates
     return dated[max(0, bisect_right(dated, at_ms, key=lambda entry: entry.from_ms) - 1)].rates
 
 

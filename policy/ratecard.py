@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from policy.model import Rate, Rates
 from policy.pricing import Quantity, Usage, charge, charged_kinds, dump_rates, nano_at, quantity_of
-from policy.units import BELOW, REQUEST
+from policy.units import BELOW, DIMENSIONS, REQUEST
 
 _PLANS_MAX: Final = 256
 
@@ -27,11 +27,13 @@ class _Step(NamedTuple):
 
 
 class RateCard(tuple[Rate, ...]):
-    """``usages`` are what its rates price. ``needs_usage``: the charge depends on what the answer says it used, for
-    some rate is of more than the request itself. ``dumped`` is what `dump_rates` makes of it: shared, never changed.
+    """``usages`` are what its rates price; ``by_model``: some of that is of genai-prices' vocabulary. ``needs_usage``:
+    the charge depends on what the answer says it used, for some rate is of more than the request itself. ``dumped`` is
+    what `dump_rates` makes of it: shared, never changed.
     """
 
     usages: frozenset[str]
+    by_model: bool
     needs_usage: bool
     dumped: Mapping[str, Any]
     _spoken: frozenset[str]
@@ -43,6 +45,7 @@ class RateCard(tuple[Rate, ...]):
     def __new__(cls, rates: Iterable[Rate] = ()) -> RateCard:
         card = super().__new__(cls, rates)
         card.usages = frozenset(rate.usage for rate in card)
+        card.by_model = not card.usages.isdisjoint(DIMENSIONS)
         card.needs_usage = any(rate.usage != REQUEST and (rate.nano or rate.tiers) for rate in card)
         card.dumped = dump_rates(card)
         metered = card.usages - {REQUEST}

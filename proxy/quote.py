@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from policy.cap import Capped, cap_output, rewritten
 from policy.catalog import Tariff
 from policy.estimate import Estimate, RequestFacts, estimate
 from policy.model import Match, Price, Rates
 from policy.paths import bills_tokens, deferred
-from policy.pricing import dump_rates
+from policy.ratecard import RateCard, as_card
 from policy.terms import asked_terms
 from policy.units import DIMENSIONS, make_rate
 from proxy.ledger.port import Call
@@ -25,17 +26,16 @@ from proxy.tariffs import model_of, provider_of, tariffs_of
 
 TARGET_MAX = 128
 COST = "cost"  # the usage by which an upstream states a call's cost itself, in USD (OpenRouter)
-COST_RATES: Rates = (make_rate(COST, Decimal(1)),)
+COST_RATES: Rates = RateCard((make_rate(COST, Decimal(1)),))
 
 _UNSHOWN = re.compile(r"[^\x21-\x7e]+")
 _UNPRICED = Price("unpriced", Match(), ())
-_FREE = Tariff(())
+_FREE = Tariff(RateCard())
 
 _Terms = tuple[Tariff, Rates]
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """``estimate`` in nano-dollars; None: no price matches, or its model is unknown, or it is ``unmetered`` work
     (a batch), and the policy denies that.
 
@@ -48,7 +48,7 @@ class Quote:
     target: str
     model: str | None
     estimate: int | None
-    usage: Mapping[str, int | Decimal] = field(default_factory=dict)
+    usage: Mapping[str, int | Decimal] = {}
     rates: Rates = ()
     body: Any = None
     tariff: Tariff = _FREE
@@ -84,7 +84,7 @@ class Quote:
             upstream=self.target.partition(":")[0],
             price=self.price.name if self.price else None,
             estimate=self.estimate,
-            rates=dump_rates(self.rates),
+            rates=as_card(self.rates).dumped,
             policy_hash=policy_hash,
             estimated=self.usage,
             output_cap=self.output_cap,
@@ -102,15 +102,15 @@ def quote(
     content = content_of(request, candidates)
     price = rules.prices.first(candidates, content.body)
     model, tariffs = _tariffs(rules, request, price, content.body, at_ms)
-    unmetered = deferred(request.path, content.body) if _by_usage(tariffs) else None
-    if unmetered or not tariffs:
+    unmetered = deferred(request.path, content.body) if _by_model(tariffs) else None
+    if unmetered is not None or not tariffs:
         price, tariffs = None, _unpriced(rules)
     target = _target(request, content.body, price, model)
     if not tariffs:
         return Quote(None, target, model, None, body=content.body, unmetered=unmetered)
     text_bytes = len(request.body or b"") - content.file_bytes
     facts = RequestFacts(request.path, content.body, text_bytes, content.file_bytes)
-    terms = tuple(_terms(tariffs, content.body))
+    terms = _terms(tariffs, content.body)
     capped = None
     if price is not None and price.cap_output and content.is_json:
         capped = _cap(price, terms, facts, provider_of(request.upstream, request.path), limit)
@@ -132,31 +132,36 @@ def _tariffs(
         return model_of(request.path, body), ()
     model, tariffs = tariffs_of(rules, request.upstream, request.path, price, body, at_ms)
     if not bills_tokens(request.method, request.path):
-        own = (tuple(rate for rate in tariff.standard if rate.usage not in DIMENSIONS) for tariff in tariffs)
+        own = (RateCard(rate for rate in tariff.standard if rate.usage not in DIMENSIONS) for tariff in tariffs)
         tariffs = tuple(map(Tariff, own))
     return model, tariffs
 
 
-def _by_usage(tariffs: tuple[Tariff, ...]) -> bool:
-    return any(rate.usage in DIMENSIONS for tariff in tariffs for rate in tariff.standard)
+def _by_model(tariffs: tuple[Tariff, ...]) -> bool:
+    return any(as_card(tariff.standard).by_model for tariff in tariffs)
 
 
-def _terms(tariffs: tuple[Tariff, ...], body: Any) -> Iterator[_Terms]:
+def _terms(tariffs: tuple[Tariff, ...], body: Any) -> list[_Terms]:
     """Of each model that may serve, the standard rates and those asked for: the upstream may take either."""
-    asked = asked_terms(body) if any(tariff.variants for tariff in tariffs) else {}
+    terms: list[_Terms] = []
     for tariff in tariffs:
-        yield tariff, tariff.standard
-        if asked and (rates := tariff.rates(asked)) is not tariff.standard:
-            yield tariff, rates
+        terms.append((tariff, tariff.standard))
+        if tariff.variants and (rates := tariff.rates(asked_terms(body))) is not tariff.standard:
+            terms.append((tariff, rates))
+    return terms
 
 
-def _dearest(price: Price, terms: tuple[_Terms, ...], facts: RequestFacts) -> tuple[_Terms, Estimate]:
-    found = ((each, estimate(price, each[1], facts)) for each in terms)
-    return max(found, key=lambda each: each[1].nano)
+def _dearest(price: Price, terms: list[_Terms], facts: RequestFacts) -> tuple[_Terms, Estimate]:
+    dearest, most = terms[0], estimate(price, terms[0][1], facts)
+    for each in terms[1:]:
+        found = estimate(price, each[1], facts)
+        if found.nano > most.nano:
+            dearest, most = each, found
+    return dearest, most
 
 
 def _cap(
-    price: Price, terms: tuple[_Terms, ...], facts: RequestFacts, provider: str | None, limit: int | None
+    price: Price, terms: list[_Terms], facts: RequestFacts, provider: str | None, limit: int | None
 ) -> tuple[_Terms, Capped] | None:
     """The ceiling that the limit affords at any of the rates, and the dearest estimate under it; None where none can be
     written.
@@ -166,9 +171,9 @@ def _cap(
     if least is None or len(terms) == 1:
         return least
     capped = least[1]
-    under = replace(facts, body=rewritten(facts.body, capped.writes))
+    under = facts._replace(body=rewritten(facts.body, capped.writes))
     dearest, found = _dearest(price, terms, under)
-    return dearest, replace(capped, estimate=found)
+    return dearest, capped._replace(estimate=found)
 
 
 def _unpriced(rules: Rules) -> tuple[Tariff, ...]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from policy.match import reads_body
+from policy.match import as_candidates
 from policy.model import Price, Upstream
 from proxy.denials import Refused
 from proxy.forms import FormError, form_of
@@ -16,8 +15,7 @@ from proxy.jsontext import JsonError, loads
 _LOOKS_JSON = re.compile(rb"[\s\0\xef\xbb\xbf\xfe\xff]*+[{\[]")
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyRequest:
+class ProxyRequest(NamedTuple):
     """A call as the prices see it. ``path`` is as sent, after the upstream's name; ``body`` None: none reads it."""
 
     upstream: Upstream
@@ -27,8 +25,7 @@ class ProxyRequest:
     content_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What a body holds: the JSON, or the texts of a form and the size of its files; None: neither."""
 
     body: Any = None
@@ -40,21 +37,21 @@ def content_of(request: ProxyRequest, candidates: tuple[Price, ...]) -> Content:
     """Raises Refused (400) for a body that the prices have to read and can't, or that can't be told apart by them."""
     if not request.body:
         return Content()
-    by_body = any(price.match.body for price in candidates)
+    rules = as_candidates(candidates)
     try:
-        if form := form_of(request.content_type, request.body):
+        if "form" in request.content_type.lower() and (form := form_of(request.content_type, request.body)):
             return Content(form.fields, form.file_bytes)
         found = Content(loads(request.body), is_json=True)
     except FormError as error:
         raise Refused(400, "invalid_form", f"Agent Ledger: the form can't be priced: {error}.") from error
     except JsonError as error:
         # A body we can't read might still be read by a lenient upstream, and so dodge a rule or a ceiling.
-        looks = reads_body(candidates) and _LOOKS_JSON.match(request.body)
-        if "json" in request.content_type.lower() or by_body or looks:
+        looks = rules.reads_body and _LOOKS_JSON.match(request.body)
+        if "json" in request.content_type.lower() or rules.by_body or looks:
             message = f"Agent Ledger: the request body must be plain JSON to be priced ({error})."
             raise Refused(400, "invalid_json", message) from error
         return Content()
-    if isinstance(found.body, list) and by_body:
+    if isinstance(found.body, list) and rules.by_body:
         # No field of an array can be matched: as a batch, JSON-RPC calls would pass for what matches anything.
         message = "Agent Ledger: a batch can't be priced; send its requests one by one."
         raise Refused(400, "batch_refused", message, request=found.body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,7 +26,8 @@ def provider_of(upstream: Upstream, path: str) -> str | None:
 
 def model_of(path: str, body: Any) -> str | None:
     """The model that the request names, if it names one."""
-    return next(_stated_models(path, body), None)
+    stated = _stated_models(path, body)
+    return stated[0] if stated else None
 
 
 def tariffs_of(
@@ -35,7 +35,7 @@ def tariffs_of(
 ) -> tuple[str | None, tuple[Tariff, ...]]:
     """The model, and the tariffs that may apply at that moment (unix ms); none where one of them isn't known."""
     stated = _stated_models(path, body)
-    model = next(stated, price.model)
+    model = stated[0] if stated else price.model
     if price.rates != "catalog":
         return model, (Tariff(rates_at(price.rates, at_ms)),)
     provider = provider_of(upstream, path)
@@ -43,22 +43,26 @@ def tariffs_of(
     if first is None and price.model is not None:
         # What Azure's SDK sends as the model is the name of a deployment, which the catalog can't know.
         model, first = price.model, _tariff(rules, provider, price.model, at_ms)
-    found = [first, *(_tariff(rules, provider, fallback, at_ms) for fallback in stated)]
-    known = tuple(tariff for tariff in found if tariff is not None)
-    return model, known if len(known) == len(found) else ()
+    found = [] if first is None else [first]
+    for fallback in stated[1:]:
+        if (tariff := _tariff(rules, provider, fallback, at_ms)) is not None:
+            found.append(tariff)
+    return model, tuple(found) if len(found) == max(1, len(stated)) else ()
 
 
 def _tariff(rules: Rules, provider: str | None, model: str | None, at_ms: int) -> Tariff | None:
     return rules.catalog.tariff(provider, model, at_ms) if provider and model else None
 
 
-def _stated_models(path: str, body: Any) -> Iterator[str]:
+def _stated_models(path: str, body: Any) -> list[str]:
     """From the body, else the path (Gemini, Bedrock); then those that OpenRouter is allowed to fall back to."""
-    body = body if isinstance(body, dict) else {}
-    if isinstance(body.get("model"), str):
-        yield body["model"]
+    if not isinstance(body, dict):
+        body = {}
+    models: list[str] = []
+    if isinstance(model := body.get("model"), str):
+        models.append(model)
     elif found := _PATH_MODEL.search(path):
-        yield unquote(found[1])
-    fallbacks = body.get("models")
-    if isinstance(fallbacks, list):
-        yield from (model for model in fallbacks[:_MODELS_MAX] if isinstance(model, str))
+        models.append(unquote(found[1]))
+    if isinstance(fallbacks := body.get("models"), list):
+        models.extend(model for model in fallbacks[:_MODELS_MAX] if isinstance(model, str))
+    return models
