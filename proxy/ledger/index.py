@@ -30,7 +30,7 @@ log = logging.getLogger("agent_ledger.ledger")
 T = TypeVar("T")
 
 IDEMPOTENCY_MS = 24 * 3_600_000
-_BYTES_AT_ONCE = 1 << 21  # of a transaction: the more, the fewer times a page is written
+_BYTES_AT_ONCE = 1 << 22  # of a transaction: the more, the fewer times a page is written
 _READERS = 3
 _SQLITE_MIN = (3, 38)  # its JSON operators
 
@@ -184,11 +184,10 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, check_same_thread=False)
         self._path.chmod(0o600)
-        db.execute("PRAGMA page_size = 8192")  # of a new file: holds a dozen rows
         db.execute("PRAGMA journal_mode = WAL")
         # The pages that new rows touch stay in memory and are written back seldom: else a row costs more as they grow.
         db.execute("PRAGMA cache_size = -16384")  # KiB
-        db.execute("PRAGMA wal_autocheckpoint = 2000")
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
         db.execute("PRAGMA synchronous = NORMAL")  # power loss takes what is newest, whole: it is read again
         return db
 

@@ -27,7 +27,7 @@ log = logging.getLogger("agent_ledger.ledger")
 DISK_FREE_MIN = 16 << 20
 _CHECKPOINT_LINES = 20_000
 _CHECKPOINT_S = 30.0
-_INDEX_LINES = 1_000
+_INDEX_LINES = 5_000  # many as one transaction cost it less; a read has it follow at once
 _HOUSEKEEPING_S = 1.0
 
 
