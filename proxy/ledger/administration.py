@@ -52,6 +52,7 @@ class Administration(Reading):
         # The policy file's keys, hashed, and whose they are: in memory only.
         self._file_keys: dict[str, str] = {}
         self._file_key_of: dict[str, Key] = {}
+        self._views: dict[str, tuple[Agent, Agent]] = {}
         self._using = asyncio.Lock()
         self._answers = Answers(store)
 
@@ -67,6 +68,7 @@ class Administration(Reading):
             store.book.told_to.clear()  # perhaps other thresholds
             keyed = [(spec.id, spec.key) for spec in policy.agents.values() if spec.key is not None]
             self._file_key_of = {agent_id: Key(_digest(key), POLICY_KEY) for agent_id, key in keyed}
+            self._views.clear()
             self._file_keys = {key.digest: agent_id for agent_id, key in self._file_key_of.items()}
             await self._durable(seq)
 
@@ -124,9 +126,14 @@ class Administration(Reading):
         return [self._view(agent) for agent in sorted(held, key=lambda agent: agent.created_at)]
 
     def _view(self, agent: Agent) -> Agent:
-        """The agent with the policy file's key among its own."""
+        """The agent with the policy file's key among its own; made once for each state of it."""
         key = self._file_key_of.get(agent.id)
-        return replace(agent, keys=(*agent.keys, key)) if key is not None else agent
+        if key is None:
+            return agent
+        seen = self._views.get(agent.id)
+        if seen is None or seen[0] is not agent:
+            seen = self._views[agent.id] = (agent, replace(agent, keys=(*agent.keys, key)))
+        return seen[1]
 
     async def create_agent(self, agent: Agent) -> Agent:
         store = self._store
