@@ -19,7 +19,7 @@ import ssl
 import httpx
 
 from proxy.transport.connection import Connection
-from proxy.transport.dial import Origin, dial
+from proxy.transport.dialing import Origin, dial
 from proxy.transport.pool import Pool
 from proxy.transport.raw import Line, Raw
 from proxy.transport.upload import upload

@@ -1,8 +1,4 @@
-"""One connection to an upstream: a request at a time, and the bytes that come taken apart by llhttp, strictly.
-
-What llhttp lets through and we do not: a transfer coding other than `chunked`, other versions, bodies of 1xx answers,
-white space behind a value, and heads, trailers or chunk extensions without end.
-"""
+"""One connection to an upstream: a request at a time, and what comes taken apart by llhttp."""
 
 from __future__ import annotations
 
@@ -15,17 +11,10 @@ from httptools import HttpParserError, HttpResponseParser
 
 from proxy.transport.answer import HELD_MAX, Answer
 from proxy.transport.raw import Line
+from proxy.transport.strictness import HEAD_BYTES_MAX, Refused, ends_with_connection, judge
 
 if TYPE_CHECKING:
     from proxy.transport.pool import Pool
-
-HEAD_BYTES_MAX = 131_072
-HEADERS_MAX = 512
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-
-
-class _Refused(Exception):
-    """Leaves a parser's callback: the parser gives up."""
 
 
 class Connection(asyncio.Protocol):
@@ -187,7 +176,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            raise _Refused
+            raise Refused
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -199,34 +188,25 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:
             if not 100 <= status != 101:
-                raise _Refused
+                raise Refused
             return
         headers = self._headers
         self._headers = []  # trailers go there, and nowhere
-        self._judge(headers)
+        judge(headers, self._barren)
         self._reusable = self._parser.should_keep_alive() and not self._bodiless
         self._complete = self._bodiless  # llhttp knows nothing of HEAD, and would wait for a body
         self._until_close = False
         if not self._reusable:
             if self._parser.get_http_version() not in ("1.1", "1.0"):
-                raise _Refused
-            self._until_close = not any(name.lower() in _FRAMING for name, _ in headers)
+                raise Refused
+            self._until_close = ends_with_connection(headers)
         self._barren = 0
         self._answer.begin(status, headers)
-
-    def _judge(self, headers: list[Line]) -> None:
-        if len(headers) > HEADERS_MAX:
-            raise _Refused
-        if self._barren > HEAD_BYTES_MAX and sum(len(n) + len(v) + 4 for n, v in headers) > HEAD_BYTES_MAX:
-            raise _Refused  # it came in one piece
-        codings = [value for name, value in headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
-        if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
-            raise _Refused
 
     def on_body(self, piece: bytes) -> None:
         assert self._answer is not None
         if self._complete or not self._answer.status:
-            raise _Refused
+            raise Refused
         self._barren = 0
         self._answer.add(piece)
 

@@ -8,8 +8,6 @@ import httpx
 
 from proxy.transport.connection import Connection
 
-_CLOSED = httpx.ReadError("the connections to this upstream were closed")
-
 
 class Pool:
     """At most ``idle_max`` wait, for ``idle_s`` at most. The one used last is used next, so that the others can go.
@@ -44,18 +42,16 @@ class Pool:
             self._clock = self._loop.call_later(self._idle_s, self._look)
 
     def close(self) -> None:
-        """Close all there are, and all that are still to be made."""
+        """Close all there are. Who makes one meanwhile finds it ``closed``."""
         self.closed = True
         self._idle.clear()
         if self._clock is not None:
             self._clock.cancel()
         for connection in list(self._open):
-            connection.fail(_CLOSED)
+            connection.fail(httpx.ReadError("the connections to this upstream were closed"))
 
     def made(self, connection: Connection) -> None:
         self._open.add(connection)
-        if self.closed:
-            connection.fail(_CLOSED)
 
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)

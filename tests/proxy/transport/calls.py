@@ -27,7 +27,9 @@ class Pieces(httpx.AsyncByteStream):
 
 @contextlib.asynccontextmanager
 async def transport_to(url: str, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Transport]:
-    transport = Transport(httpx.URL(url), tls or ssl.create_default_context(), **{"idle_s": WAIT_S, **options})
+    transport = Transport(
+        httpx.URL(url), tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **{"idle_s": WAIT_S, **options}
+    )
     try:
         yield transport
     finally:

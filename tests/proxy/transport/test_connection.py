@@ -15,6 +15,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 NEXT = answer(b"next")
 
+# What bytes mean has nothing to do with the loop.
+one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
+
 # -- answers -------------------------------------------------------------------------------------------------------
 
 WHOLE = {
@@ -83,6 +86,7 @@ UNTIL_CLOSE = {
 }
 
 
+@one_loop
 @pytest.mark.parametrize("case", WHOLE | NO_BODY)
 async def test_an_answer_is_read_to_its_end_and_its_connection_serves_on(case: str) -> None:
     said, (status, headers) = (WHOLE | NO_BODY)[case]
@@ -92,6 +96,7 @@ async def test_an_answer_is_read_to_its_end_and_its_connection_serves_on(case: s
         assert len(upstream.lines) == 1
 
 
+@one_loop
 @pytest.mark.parametrize("case", WHOLE | NO_BODY)
 async def test_it_is_the_same_however_its_bytes_are_split(case: str) -> None:
     said, (status, headers) = (WHOLE | NO_BODY)[case]
@@ -205,6 +210,7 @@ BROKEN_OFF = {
 }
 
 
+@one_loop
 @pytest.mark.parametrize("case", MALFORMED)
 async def test_a_malformed_head_is_no_answer(case: str) -> None:
     async with ScriptedUpstream(says(MALFORMED[case])) as upstream, transport_to(upstream.url) as transport:
@@ -213,6 +219,7 @@ async def test_a_malformed_head_is_no_answer(case: str) -> None:
         await asyncio.wait_for(upstream.lines[0].ended.wait(), WAIT_S)
 
 
+@one_loop
 @pytest.mark.parametrize("case", BROKEN_OFF)
 async def test_an_answer_that_breaks_off_gives_what_came_and_then_says_so(case: str) -> None:
     async def script(seen: Seen, line: Line) -> None:
@@ -260,6 +267,7 @@ ENDS = {
 }
 
 
+@one_loop
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "while idle"])
 @pytest.mark.parametrize("surplus", SURPLUS)
 @pytest.mark.parametrize("end", ENDS)
@@ -477,6 +485,7 @@ async def test_an_answer_whose_connection_serves_another_call_can_do_it_no_harm(
 # -- the request ---------------------------------------------------------------------------------------------------
 
 
+@one_loop
 @pytest.mark.parametrize(
     "how",
     [

@@ -46,12 +46,13 @@ async def dial(origin: Origin, pool: Pool, timeout_s: float | None) -> Connectio
             except BaseException:
                 sock.close()
                 raise
-    except TimeoutError as error:
-        raise httpx.ConnectTimeout("no connection in time") from error
-    except (OSError, ValueError) as error:  # a name that is none is a ValueError
-        raise httpx.ConnectError("no connection") from error
+    except TimeoutError as late:
+        raise httpx.ConnectTimeout("no connection in time") from late
+    except (OSError, ValueError) as why:  # a name that is none is a ValueError
+        raise httpx.ConnectError("no connection") from why
     if pool.closed:
-        raise httpx.ConnectError("the connections to this upstream were closed")
+        connection.fail(error := httpx.ConnectError("the connections to this upstream were closed"))
+        raise error
     return connection
 
 
