@@ -44,7 +44,7 @@ class Balance:
     holds: int = 0
 
 
-class Open(Struct):
+class Open(Struct, gc=False):
     """A reservation: the draft of its action, and what it is counted against."""
 
     action: Action

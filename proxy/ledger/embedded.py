@@ -166,8 +166,8 @@ class EmbeddedLedger(Administration):
         first = None if alerts else store.repeats.first(denied, at)
         if first is not None:
             return Denial(verdict, first, self.agent(agent.id)), self._repeat(first, agent, verdict, idempotency, at)
-        softened = judged.decision.softened
-        action = _draft(call, agent, at, softened, outcome="denied", reason=verdict.reason, budget=verdict.budget)
+        draft = _draft(call, agent, at, judged.decision.softened, outcome="denied")
+        action = replace(draft, reason=verdict.reason, budget=verdict.budget)
         seq = store.commit(
             Entry("denied", at, action=action, verdict=verdict, alerts=alerts, pause=pause, idempotency=idempotency)
         )
@@ -263,20 +263,11 @@ def _draft(
     *,
     outcome: Literal["success", "failure", "denied", "pending"],
     reserved: int | None = None,
-    reason: str | None = None,
-    budget: str | None = None,
 ) -> Action:
     return Action(
-        id=new_id("act", at),
-        agent_id=agent.id,
-        action_type=call.action_type,
-        target=call.target,
-        cost=0,
-        outcome=outcome,
-        created_at=at,
+        # By place, and nothing that is a default: a Struct looks each keyword up, which is most of what this costs.
+        new_id("act", at), agent.id, call.action_type, call.target, 0, outcome, at,
         metadata=call.metadata,
-        reason=reason,
-        budget=budget,
         reserved=reserved,
         rates=call.rates,
         upstream=call.upstream,
@@ -287,7 +278,7 @@ def _draft(
         role=agent.role,
         estimated=call.estimated,
         output_cap=call.output_cap,
-    )
+    )  # fmt: skip
 
 
 def _room(standings: Sequence[Standing]) -> int:

@@ -94,7 +94,7 @@ class Idempotency(NamedTuple):
     digest: str
 
 
-class Entry(Struct):
+class Entry(Struct, gc=False):
     """One line; ``seq`` is given by the journal. Only the fields of its ``type`` are set."""
 
     type: Kind
@@ -132,7 +132,7 @@ def _encode_rows(entry: Entry, prev: str) -> bytes:
     return f"{head}{text[1:]}\n".encode("ascii")
 
 
-class _Line(Struct, omit_defaults=True):
+class _Line(Struct, omit_defaults=True, gc=False):
     """A line of the calls' own kinds, its fields in the order that every line has them."""
 
     v: int
@@ -154,29 +154,29 @@ def _encode_plain(entry: Entry, prev: str) -> bytes | None:
     `dumps`: fractions, mappings that are no dict, text beyond ASCII.
     """
     action = entry.action
-    if action is None or not (_is_plain(action.usage) and _is_plain(action.rates) and _is_plain(action.estimated)):
-        return None
-    if action.reserved_rates and not _is_plain(action.reserved_rates):
+    if action is None:
         return None
     try:
+        # The sum of integers is one; a fraction among them makes it another number.
+        if type(sum(action.usage.values())) is not int or type(sum(action.estimated.values())) is not int:
+            return None
+        for rates in (action.rates, action.reserved_rates):
+            if rates and not (_TEXTS.issuperset(map(type, rates.values())) or _is_plain(rates)):
+                return None
         line = _to_json(_Line(VERSION, entry.seq, prev, entry.at, entry.type, action, entry.holds, entry.limits))
     except (TypeError, UnicodeEncodeError):
         return None
     return line + b"\n" if line.isascii() else None
 
 
-_SCALARS = frozenset({int, str})
+_TEXTS = frozenset({str})
 
 
-def _is_plain(quantities: Mapping[str, Any]) -> bool:
-    """Whether they are integers and text, or objects and arrays of these (rates with tiers)."""
-    return _SCALARS.issuperset(map(type, quantities.values())) or all(map(_is_plain_value, quantities.values()))
-
-
-def _is_plain_value(value: Any) -> bool:
-    if isinstance(value, dict):
-        return _is_plain(value)
-    return all(map(_is_plain_value, value)) if isinstance(value, list) else type(value) in _SCALARS
+def _is_plain(value: Any) -> bool:
+    """Whether it is an integer or text, or an object or array of these (rates with tiers are)."""
+    if isinstance(value, (dict, list)):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return type(value) in (int, str)
 
 
 def decode(line: Mapping[str, Any]) -> Entry:

@@ -44,7 +44,7 @@ _SYNCED_BYTES = 128
 _GATHER_S = 0.05
 
 
-class Mark(Struct, frozen=True):
+class Mark(Struct, frozen=True, gc=False):
     """A place between two lines: all before ``offset`` of the month's file, whose crc32 up to there is ``crc``.
 
     ``seq``, ``head`` (sha256 hex) and ``at`` are those of the line before it.

@@ -77,8 +77,9 @@ def of_ending(
         told_to, balances = book.told_to, book.balances
         for hold in holds:
             cell = hold[:3]
+            most = told_to.get(cell)
             # Keys outlive their period: while it runs, what was told stays told.
-            if at >= hold[3] or cell not in told_to or balances[cell].spent + cost >= told_to[cell]:
+            if most is None or balances[cell].spent + cost >= most or at >= hold[3]:
                 raised += _thresholds(book, rules, agent, hold, cost, at)
     if action.reserved is not None and action.cost > action.reserved:
         once = f"overrun|{agent.id}|{action.target}"

@@ -103,7 +103,8 @@ class Agent:
     managed: frozenset[str] = frozenset()
 
 
-class Call(Struct, frozen=True):
+# gc=False, here and where records of open calls are: they are in no cycle, and thousands of them need not be walked.
+class Call(Struct, frozen=True, gc=False):
     """One attempted call, priced. ``estimate`` None: no price matches and the policy denies that.
 
     ``target`` is upstream:model, :tool or :price. ``rates`` are those fixed for its charge, as
@@ -124,7 +125,7 @@ class Call(Struct, frozen=True):
     output_cap: int | None = None
 
 
-class Admission(Struct, frozen=True):
+class Admission(Struct, frozen=True, gc=False):
     """The call may go; ``reserved`` is held against every budget that matches it until it ends.
 
     ``remaining`` is the least room left in any enforced budget after this reservation (None: no budget binds). Not
@@ -148,7 +149,7 @@ class Denial:
     agent: Agent | None = None
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, gc=False):
     """How a forwarded call ended. ``charge`` None: at its reservation. ``usage`` by the vocabulary of usage.
 
     ``rates`` are those that the answer's own terms led to (a service tier, a cost it states); None: as authorized.
@@ -178,7 +179,7 @@ class Adjustment:
     at: int | None = None
 
 
-class Action(Struct, frozen=True, omit_defaults=True):
+class Action(Struct, frozen=True, omit_defaults=True, gc=False):
     """The row of the ledger. ``count`` > 1: identical denials within a minute, told once.
 
     ``owner_id`` and ``role`` are the agent's when it was authorized. ``reserved_rates`` are those of its reservation,

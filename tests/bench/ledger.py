@@ -37,16 +37,31 @@ POLICY = Policy(
         )
         for n in range(AGENTS)
     },
-    budgets=(Budget("agent-day", 10**6 * NANO, "day", UTC, Scope(each="agent")),),
-    limits=(Limit("parallel", concurrent=16, scope=Scope(each="agent")),),
+    budgets=(
+        Budget("agent-day", 10**6 * NANO, "day", UTC, Scope(each="agent")),
+        Budget("team-day", 10**6 * NANO, "day", UTC, Scope(owner_ids=("team",))),
+        Budget("all", 10**7 * NANO, "month", UTC),
+    ),
+    limits=(
+        Limit("rate", requests=10**9, scope=Scope(each="agent")),
+        Limit("parallel", concurrent=16, scope=Scope(each="agent")),
+    ),
     thresholds=(50, 80, 100),
 )
-USAGE = {"input_tokens": 812, "cache_read_tokens": 512, "output_tokens": 164}
+RATES = {"input_mtok": "2.5", "cache_read_mtok": "1.25", "output_mtok": "10"}
+ESTIMATED = {"request": 1, "input_tokens": 964, "output_tokens": 4096}
+USAGE = {
+    "request": 1,
+    "input_tokens": 812,
+    "cache_read_tokens": 512,
+    "output_tokens": 164,
+    "output_reasoning_tokens": 7,
+}
 
 
 def call(n: int) -> Call:
-    rates = {"input_mtok": "2.5", "cache_read_mtok": "1.25", "output_mtok": "10"}
-    return Call(f"agent-{n % AGENTS}", "llm", "openai:gpt-4o", "openai", "catalog", 30_000, rates, POLICY.hash)
+    agent, target = f"agent-{n % AGENTS}", "openai:gpt-4o"
+    return Call(agent, "llm", target, "openai", "catalog", 30_000, RATES, POLICY.hash, estimated=ESTIMATED)
 
 
 def resident_mib() -> int:

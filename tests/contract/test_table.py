@@ -340,6 +340,16 @@ ALERTS = [
         settle x 1.00 → 1.00
         alerts →
     """, {"first": thresholds(budget("day", "10"))}),
+    Case("a charge that comes a day after its period's end tells its thresholds anew", """
+        clock 2026-11-10T12:00:00Z
+        authorize a 1.00 as x → ok 9.00
+        record a 5.00 → ok 5.00
+        record a 0.10 → ok 0.10
+        alerts → budget_threshold
+        forward 37h
+        settle x 1.00 → 1.00
+        alerts → budget_threshold
+    """, {"first": thresholds(budget("day", "10"))}),
     Case("an overrun is told of once a day, by agent and target", """
         authorize a 1.00 as x → ok 99.00
         settle x 2.00 → 2.00

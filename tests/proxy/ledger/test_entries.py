@@ -5,7 +5,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -106,6 +106,7 @@ lines = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(lines)
 def test_a_line_written_in_one_go_is_the_one_that_its_rows_make(entry: Entry) -> None:
     assert encode(entry, GENESIS) == _encode_rows(entry, GENESIS)

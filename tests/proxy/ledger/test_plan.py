@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 from zoneinfo import ZoneInfo
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.decide import decide
@@ -19,6 +19,7 @@ UTC = ZoneInfo("UTC")
 AGENT = Agent("a", "A", "work", "team", 10, None, 1)
 
 few = st.integers(0, 12)
+small = st.integers(0, 3)
 modes = st.sampled_from(["enforce", "enforce", "shadow"])
 agents = st.builds(
     lambda budget, most, status: dataclasses.replace(
@@ -26,11 +27,11 @@ agents = st.builds(
     ),
     few,
     st.none() | few,
-    st.sampled_from(["active", "active", "active", "paused"]),
+    st.sampled_from(["active"] * 9 + ["paused"]),
 )
 budgets = st.builds(Budget, st.just("b"), few, st.sampled_from(["minute", "day", "total"]), st.just(UTC), mode=modes)
-limits = st.builds(Limit, st.just("l"), requests=st.integers(0, 3), mode=modes) | st.builds(
-    Limit, st.just("l"), concurrent=st.integers(0, 3), mode=modes
+limits = st.builds(Limit, st.just("l"), requests=small, mode=modes) | st.builds(
+    Limit, st.just("l"), concurrent=small, mode=modes
 )
 policies = st.builds(
     lambda budgets, limits, mode: Policy(
@@ -45,7 +46,8 @@ policies = st.builds(
 )
 
 
-@given(policies, agents, st.none() | few, st.data())
+@settings(max_examples=400, deadline=None)
+@given(policies, agents, st.none() | small, st.data())
 def test_there_is_room_for_a_call_exactly_where_no_check_fails(
     policy: Policy, agent: Agent, estimate: int | None, data: st.DataObject
 ) -> None:
@@ -53,12 +55,12 @@ def test_there_is_room_for_a_call_exactly_where_no_check_fails(
     plan = rules.plan(book, agent, "openai", None, AT)
     for name, group, start, end in plan.holds:
         if data.draw(st.booleans()):
-            book.balances[name, group, start] = Balance(end, data.draw(st.integers(-3, 8)), data.draw(few))
+            book.balances[name, group, start] = Balance(end, data.draw(st.integers(-3, 6)), data.draw(small))
     for limit in plan.limits:
         if limit.end_ms:
-            book.rates[limit[:3]] = (data.draw(st.integers(0, 3)), limit.end_ms)
+            book.rates[limit[:3]] = (data.draw(small), limit.end_ms)
         else:
-            book.flying[limit[:2]] = data.draw(st.integers(0, 3))
+            book.flying[limit[:2]] = data.draw(small)
     matched = rules.match(agent, "openai", None)
     standings, counts = rules.standings(book, matched, AT), rules.counts(book, matched, AT)
     decision = decide(
