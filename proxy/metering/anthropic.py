@@ -7,7 +7,7 @@ of a stream for two answers, and leaves compaction and the advisor out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from proxy.metering.base import Facts, Tally, Usage
@@ -19,6 +19,7 @@ _PLAIN = (
     ("web_searches", ("server_tool_use", "web_search_requests")),  # a web fetch costs its tokens alone
 )
 _TERMS = ("speed", "service_tier")  # the standard ones are told too: what was asked for may not be what served
+_CACHED = ("cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _IN_TOTALS = ("message", "fallback_message")  # the iterations that the message's own counts include
 _COUNTING = re.compile(r"/count[_-]tokens(?::rawPredict)?\Z")
 
@@ -51,7 +52,9 @@ class AnthropicTally(Tally):
             self._usage = {}
             return not starting
         self._usage = (self._usage or {}) | {key: value for key, value in usage.items() if value is not None}
-        self.terms |= {name: term for name in _TERMS if isinstance(term := usage.get(name), str)}
+        for name in _TERMS:
+            if isinstance(term := usage.get(name), str):
+                self.terms[name] = term
         return not starting
 
     def usage(self) -> Usage | None:
@@ -67,36 +70,37 @@ def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
     if count(stated, "input_tokens") is None or count(stated, "output_tokens") is None:
         raise Unreadable
     found = {"input_tokens": 0, "output_tokens": 0}
-    for sampling in (stated, *_beside(stated)):
-        for kind, quantity in _tokens(sampling):
-            found[kind] = found.get(kind, 0) + quantity
+    _add_tokens(found, stated)
+    for sampling in _beside(stated):
+        _add_tokens(found, sampling)
     for kind, path in _PLAIN:
         if plain := count(stated, *path):
             found[kind] = plain
     return found
 
 
-def _beside(stated: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _beside(stated: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What was sampled on the message's way (compaction, an advisor's word): billed, though its own counts leave it
     out.
     """
     iterations = stated.get("iterations")
-    if isinstance(iterations, list):
-        yield from (each for each in iterations if isinstance(each, dict) and each.get("type") not in _IN_TOTALS)
+    if not isinstance(iterations, list):
+        return []
+    return [each for each in iterations if isinstance(each, dict) and each.get("type") not in _IN_TOTALS]
 
 
-def _tokens(sampling: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _add_tokens(found: dict[str, int], sampling: Mapping[str, Any]) -> None:
     """`input_tokens` as stated leaves out what is read from and written to the cache; ours includes it."""
     read = count(sampling, "cache_read_input_tokens") or 0
-    short = count(sampling, "cache_creation", "ephemeral_5m_input_tokens") or 0
-    long = count(sampling, "cache_creation", "ephemeral_1h_input_tokens") or 0
-    written = max(count(sampling, "cache_creation_input_tokens") or 0, short + long)
-    yield "input_tokens", (count(sampling, "input_tokens") or 0) + read + written
-    yield "output_tokens", count(sampling, "output_tokens") or 0
-    parts = (
-        ("cache_read_tokens", read),
-        ("cache_write_tokens", written),
-        ("cache_write_5m_tokens", short),
-        ("cache_write_1h_tokens", long),
-    )
-    yield from (part for part in parts if part[1])
+    written, short, long = count(sampling, "cache_creation_input_tokens") or 0, 0, 0
+    if (created := sampling.get("cache_creation")) is not None:
+        short = count(created, "ephemeral_5m_input_tokens") or 0
+        long = count(created, "ephemeral_1h_input_tokens") or 0
+        written = max(written, short + long)
+    found["input_tokens"] += (count(sampling, "input_tokens") or 0) + read + written
+    found["output_tokens"] += count(sampling, "output_tokens") or 0
+    if not read and not written:
+        return
+    for kind, quantity in zip(_CACHED, (read, written, short, long), strict=True):
+        if quantity:
+            found[kind] = found.get(kind, 0) + quantity

@@ -11,38 +11,36 @@ from typing import Any, Final
 
 from proxy.metering.quantities import Unreadable, count
 
-_SIDES: Final = (
-    ("prompt_tokens", "completion_tokens"),  # chat, legacy completions, embeddings
-    ("input_tokens", "output_tokens"),  # responses, images, audio
-)
-_INPUT_PARTS: Final = (
-    ("cache_read_tokens", ("cached_tokens",)),
-    ("cache_write_tokens", ("cache_write_tokens",)),
-    ("cache_write_tokens", ("cache_creation_input_tokens",)),  # Alibaba
-    ("input_audio_tokens", ("audio_tokens",)),
-    ("input_image_tokens", ("image_tokens",)),
-    ("cache_audio_read_tokens", ("cached_tokens_details", "audio_tokens")),
-    ("cache_image_read_tokens", ("cached_tokens_details", "image_tokens")),
-)
-_OUTPUT_PARTS: Final = (
-    ("output_reasoning_tokens", ("reasoning_tokens",)),
-    ("output_audio_tokens", ("audio_tokens",)),
-    ("output_image_tokens", ("image_tokens",)),
-)
-_INPUT_IMAGE_PARTS: Final = (*_INPUT_PARTS, ("input_text_tokens", ("text_tokens",)))
-_OUTPUT_IMAGE_PARTS: Final = (*_OUTPUT_PARTS, ("output_text_tokens", ("text_tokens",)))
-# What some state beside the two sides instead of in their details.
-_BESIDE: Final = (
-    ("cache_read_tokens", ("prompt_cache_hit_tokens",)),  # DeepSeek
-    ("cache_read_tokens", ("num_cached_tokens",)),  # Mistral
-    ("cache_read_tokens", ("cached_tokens",)),  # Together, Moonshot
-    ("cache_read_tokens", ("cache_read_input_tokens",)),  # Databricks, LiteLLM
-    ("cache_write_tokens", ("cache_creation_input_tokens",)),  # LiteLLM
-    ("input_audio_seconds", ("prompt_audio_seconds",)),  # Mistral
-    ("output_reasoning_tokens", ("reasoning_tokens",)),  # Databricks, Perplexity
-    ("output_citation_tokens", ("citation_tokens",)),  # Perplexity
-    ("web_searches", ("num_search_queries",)),  # Perplexity
-)
+_CHAT: Final = ("prompt_tokens", "completion_tokens")  # legacy completions and embeddings, too
+_RESPONSES: Final = ("input_tokens", "output_tokens")  # images and audio, too
+# What stands in the details of each side, and what some state beside both instead.
+_INPUT_PARTS: Final = {
+    "cached_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "cache_creation_input_tokens": "cache_write_tokens",  # Alibaba
+    "audio_tokens": "input_audio_tokens",
+    "image_tokens": "input_image_tokens",
+}
+_CACHED: Final = "cached_tokens_details"
+_CACHED_PARTS: Final = {"audio_tokens": "cache_audio_read_tokens", "image_tokens": "cache_image_read_tokens"}
+_OUTPUT_PARTS: Final = {
+    "reasoning_tokens": "output_reasoning_tokens",
+    "audio_tokens": "output_audio_tokens",
+    "image_tokens": "output_image_tokens",
+}
+_INPUT_IMAGE_PARTS: Final = {**_INPUT_PARTS, "text_tokens": "input_text_tokens"}
+_OUTPUT_IMAGE_PARTS: Final = {**_OUTPUT_PARTS, "text_tokens": "output_text_tokens"}
+_BESIDE: Final = {
+    "prompt_cache_hit_tokens": "cache_read_tokens",  # DeepSeek
+    "num_cached_tokens": "cache_read_tokens",  # Mistral
+    "cached_tokens": "cache_read_tokens",  # Together, Moonshot
+    "cache_read_input_tokens": "cache_read_tokens",  # Databricks, LiteLLM
+    "cache_creation_input_tokens": "cache_write_tokens",  # LiteLLM
+    "prompt_audio_seconds": "input_audio_seconds",  # Mistral
+    "reasoning_tokens": "output_reasoning_tokens",  # Databricks, Perplexity
+    "citation_tokens": "output_citation_tokens",  # Perplexity
+    "num_search_queries": "web_searches",  # Perplexity
+}
 
 
 def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) -> dict[str, int]:
@@ -51,7 +49,8 @@ def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) ->
 
     ``model`` is the one that served; ``image``: the answer is to one of the paths for pictures.
     """
-    spoken = _SIDES[1] if stated.keys().isdisjoint(_SIDES[0]) and not stated.keys().isdisjoint(_SIDES[1]) else _SIDES[0]
+    keys = stated.keys()
+    spoken = _RESPONSES if keys.isdisjoint(_CHAT) and not keys.isdisjoint(_RESPONSES) else _CHAT
     into, out, total = count(stated, spoken[0]), count(stated, spoken[1]), count(stated, "total_tokens")
     if into is None:
         if total is None:
@@ -67,24 +66,31 @@ def quantities(stated: Mapping[str, Any], model: str, *, image: bool = False) ->
         found["output_tokens"] = out
     if connected:
         found["input_tool_tokens"] = connected
-    _add_parts(found, _details(stated, spoken[0]), _INPUT_IMAGE_PARTS if image else _INPUT_PARTS)
-    _add_parts(found, _details(stated, spoken[1]), _OUTPUT_IMAGE_PARTS if image else _OUTPUT_PARTS)
+    details = _details(stated, spoken[0])
+    _add_parts(found, details, _INPUT_IMAGE_PARTS if image else _INPUT_PARTS)
+    if details:
+        _add_parts(found, details.get(_CACHED), _CACHED_PARTS)
+    details = _details(stated, spoken[1])
+    _add_parts(found, details, _OUTPUT_IMAGE_PARTS if image else _OUTPUT_PARTS)
     _add_parts(found, stated, _BESIDE)
     if out is not None:
         _add_left_out(found, stated, (total or 0) - into - out, model)
-        if image and _details(stated, spoken[1]) is None:
+        if image and details is None:
             found["output_image_tokens"] = out
     return found
 
 
-def _add_parts(found: dict[str, int], holder: Any, parts: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
+def _add_parts(found: dict[str, int], holder: Any, parts: Mapping[str, str]) -> None:
     """Raises Unreadable. Of a part that is stated in two ways, the larger counts."""
     if holder is None:
         return
     if not isinstance(holder, dict):
         raise Unreadable
-    for kind, path in parts:
-        if path[0] in holder and (quantity := count(holder, *path)):
+    for key, value in holder.items():
+        kind = parts.get(key)
+        if kind is None or value is None or (value == 0 and value is not False):  # as most of them are
+            continue
+        if quantity := count(value):
             found[kind] = max(quantity, found.get(kind, 0))
 
 

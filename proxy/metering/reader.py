@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from msgspec import Struct
+
 from policy.model import UsageSource
 from proxy.metering.account import NO_SOURCES, Account
 from proxy.metering.base import Facts, Metered, UsageReader
@@ -19,6 +21,7 @@ from proxy.metering.streams import ElementReader, StreamReader, quoted
 
 BODY_MAX = 32 * 1024 * 1024
 LARGE = 1024 * 1024  # bytes of JSON (embeddings) whose end is read first: parsing it all would hold up other calls
+SMALL = 4 * 1024  # bytes of JSON that are built as soon as not
 TAIL = 64 * 1024
 
 _TRIES_MAX = 8
@@ -157,9 +160,15 @@ class BodyReader:
         if len(kept) > LARGE and not account.sources.keys and not self._goes_deep():
             document = self._end()
         if document is None and not self._cut:
-            shape = account.tally.shape if account.tally is not None and not account.sources.keys else None
-            document = document_of(kept, exact=account.exact, shape=shape)
+            document = document_of(kept, exact=account.exact, shape=self._shape())
         return self._end() if document is None else document
+
+    def _shape(self) -> type[Struct] | None:
+        """What of the document is worth building, where that saves time."""
+        account = self._account
+        if account.tally is None or account.sources.keys or len(self._kept) < SMALL:
+            return None
+        return account.tally.shape
 
     def _goes_deep(self) -> bool:
         tally = self._account.tally

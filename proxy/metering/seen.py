@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
+from proxy.metering.mold import Mold, mold_of
 from proxy.metering.sse import BLANK
+
+MOLDS_MAX: Final = 8  # of one stream: those of a server that writes each event in its own way are of no use
 
 _BYTES_PER_TOKEN = 3  # of text as JSON writes it
 
@@ -38,25 +42,42 @@ class Seen:
     one for each three bytes of text. More that comes never makes it less.
     """
 
-    __slots__ = ("_bytes", "_events", "_output")
+    __slots__ = ("_bytes", "_events", "_mold", "_molds_left", "_output")
 
     def __init__(self, path: str) -> None:
         self._output = _DELTA if _RESPONSES in path else _OUTPUT
         self._events = 0
         self._bytes = 0
+        self._mold: Mold | None = None
+        self._molds_left = MOLDS_MAX
 
     def add(self, event: bytes) -> None:
         """An event as it came, or what came of one that was cut."""
+        if self._mold is not None and (words := self._mold.words(event)) >= 0:
+            self.add_words(words)
+            return
         found = self._output.findall(event)
         if found:
             self._events += 1
             if self._output is _OUTPUT or _BASE64_DELTA not in event:
                 self._bytes += sum(map(len, found))
+        if self._molds_left and len(found) == 1:
+            self._molds_left -= 1
+            self._mold = self.mold_of(event) or self._mold
 
     def add_run(self, run: bytes) -> None:
         """Many events, each with the blank line that ends it."""
         for event in run.split(BLANK)[:-1]:
             self.add(event + BLANK)
+
+    def add_words(self, size: int) -> None:
+        """An event that has the mold of one of this stream."""
+        self._events += 1
+        self._bytes += size
+
+    def mold_of(self, event: bytes) -> Mold | None:
+        """Its mold, where it has words in one place: all events of that mold count by the size of theirs."""
+        return mold_of(event, _OUTPUT) if self._output is _OUTPUT else None
 
     @property
     def tokens(self) -> int:

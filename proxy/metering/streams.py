@@ -11,6 +11,7 @@ from proxy.metering.account import Account
 from proxy.metering.base import Metered
 from proxy.metering.jsonarray import ArraySplitter
 from proxy.metering.jsonlines import LineSplitter
+from proxy.metering.mold import Mold
 from proxy.metering.quantities import document_of
 from proxy.metering.seen import Seen
 from proxy.metering.sse import BLANK, Event, EventSplitter
@@ -18,6 +19,7 @@ from proxy.metering.sse import BLANK, Event, EventSplitter
 BATCH: Final = 16 * 1024  # bytes of a stream that may wait to be read, and to be counted: an answer often has no more
 
 _KEYS_HELD: Final = 256
+_ERROR: Final = re.compile(b"error")
 
 
 def quoted(key: str) -> bytes:
@@ -35,18 +37,14 @@ class Marks:
         stated = b"|".join(map(re.escape, names))
         self._telling = re.compile(rb'(?:%s)\s*:\s*[^\sn]|"error"\s*:\s*["{]|"type"\s*:\s*"error"' % stated)
         # Most chunks of OpenAI's say `"usage":null`.
-        nulls = [(name + b":null", name + b": null") for name in names]
-        self._keys = (*zip(names, nulls, strict=True), (b"error", ()))
+        self._keys = [(name, re.compile(re.escape(name) + b"(?!: ?null)")) for name in names] + [(b"error", _ERROR)]
 
     def places(self, text: bytes) -> list[int]:
         """Where it is that documents, of which the text holds some, may be worth parsing."""
         found: list[int] = []
-        for name, nulls in self._keys:
-            at = text.find(name)  # which takes half the time of `in`
-            while at >= 0:
-                if not text.startswith(nulls, at):
-                    found.append(at)
-                at = text.find(name, at + 1)
+        for name, stated in self._keys:
+            if text.find(name) >= 0:  # which takes half the time of `in`
+                found += [place.start() for place in stated.finditer(text)]
         if len(found) > 1:
             found.sort()
         return found
@@ -86,6 +84,13 @@ class Documents:
             if len(self._uncounted) > BATCH:
                 self._count()
         return self._marks.places(run)
+
+    def mold_of(self, run: bytes) -> Mold | None:
+        return self._seen.mold_of(run) if self._seen is not None else None
+
+    def add_words(self, size: int) -> None:
+        if self._seen is not None:
+            self._seen.add_words(size)
 
     def skipped(self) -> None:
         self._account.flag("event_skipped")
@@ -136,23 +141,37 @@ class StreamReader:
         self._unread.clear()
         run = self.splitter.run(batch)
         if run is not None:
-            self.read_run(run)
+            self.read_at(run, self.note(run))
             return
         for event in self.splitter.feed(batch):
             self.read(event)
 
-    def read_run(self, run: bytes) -> list[tuple[int, int, Any]]:
-        """Take a run of the splitter's into account; where events begin and end whose JSON had to be parsed, and it."""
+    def note(self, run: bytes) -> list[int]:
+        """Count the events of one of the splitter's runs; the places of those that have to be read."""
+        return self._documents.note_all(run)
+
+    def read_at(self, run: bytes, places: list[int]) -> list[tuple[int, int, Any]]:
+        """Take those events into account; where each begins and ends, and its JSON if there was a need to parse it."""
         read, end = [], 0
-        for place in self._documents.note_all(run):
+        for place in places:
             if place >= end:
                 before = run.rfind(BLANK, end, place)
                 begin = end if before < 0 else before + len(BLANK)
                 end = run.index(BLANK, place) + len(BLANK)
-                document = self._parsed(run[begin:end])
-                if document is not None:
-                    read.append((begin, end, document))
+                read.append((begin, end, self._parsed(run[begin:end])))
         return read
+
+    def mold_of(self, run: bytes) -> Mold | None:
+        """The mold of a run without such places, if it is one event with words: all events of that mold have none."""
+        return self._documents.mold_of(run)
+
+    def passes(self, chunk: bytes, mold: Mold) -> bool:
+        """Whether the chunk, where the last one ended with an event, is one event of that mold: it is then read."""
+        words = mold.words(chunk)
+        if words < 0:
+            return False
+        self._documents.add_words(words)
+        return True
 
     def read(self, event: Event) -> Any:
         """Take one event into account; its JSON, or None where it had no need to be parsed."""
