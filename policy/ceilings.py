@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 
-from policy.held import held
+from policy.held import PATHS_HELD
 from policy.pricing import Quantity
 
 Keys = tuple[str, ...]  # that lead to a value in the request's JSON
@@ -79,7 +80,7 @@ _HIGH: Final = frozenset(("high", "xhigh", "max"))
 _HIGH_TOKENS: Final = 12_288  # of thought at high effort: recorded were up to 3,840, and OpenAI advises room for 25,000
 
 
-@held
+@lru_cache(PATHS_HELD)
 def generates(path: str) -> bool:
     """Whether an answer there has output tokens at all."""
     return not path.endswith(_NOTHING) and not (path.endswith(_INVOKE) and "embed" in path)
@@ -103,7 +104,7 @@ def _known(path: str, body: dict[str, Any]) -> Fields:
     return _told(path)
 
 
-@held
+@lru_cache(PATHS_HELD)
 def _told(path: str) -> Fields:
     if path.endswith(_INVOKE):
         return next((fields for model, fields in _INVOKED if model in path), ())

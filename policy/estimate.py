@@ -9,9 +9,11 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, Final, NamedTuple
 
+from msgspec import Struct
+
 from policy import uploads
 from policy.ceilings import CONFIGS, QUANTITY_MAX, choices, configs, generates, number, stated_ceiling, thoughts
-from policy.held import held
+from policy.held import by_name
 from policy.hosted import hosted_uses, names_more
 from policy.media import Media, media
 from policy.model import Price, Rate, Rates
@@ -26,11 +28,12 @@ _TOKEN_KINDS: Final = frozenset(kind for kind, its in DIMENSIONS.items() if its[
 _TOKENS_AND_REQUESTS: Final = _TOKEN_KINDS | {REQUEST}
 _TOKENS_STATED: Final = ("input_tokens", "output_tokens")
 _INPUT_KINDS: Final = ("input_tokens", "input_text_tokens", "cache_read_tokens")
-_WRITTEN_KINDS: Final = ("cache_write_tokens", "cache_write_5m_tokens")
-_WRITTEN_1H_KINDS: Final = ("cache_write_1h_tokens",)
+_WRITTEN_KINDS: Final = (*_INPUT_KINDS, "cache_write_tokens", "cache_write_5m_tokens")
+_WRITTEN_1H_KINDS: Final = (*_WRITTEN_KINDS, "cache_write_1h_tokens")
 _OUTPUT_KINDS: Final[tuple[str, ...]] = (
     "output_tokens", "output_text_tokens", "output_reasoning_tokens", "output_citation_tokens",
 )  # fmt: skip
+_UNSTATED_KINDS: Final = (*_OUTPUT_KINDS, "output_image_tokens")
 _MODALITIES: Final = ("modalities", "responseModalities")
 _STATES_MODALITIES: Final = CONFIGS | {*_MODALITIES}
 _NANO_MAX: Final = MAX_USD * NANO
@@ -58,7 +61,7 @@ _DEAR_IMAGES: Final = (("gpt-4o-mini", 48_169),)  # 2,833 + 8 tiles × 5,667, by
 _CACHED_ON_DEMAND: Final = ("/messages", "/converse", "/converse-stream", "/invoke", "/invoke-with-response-stream")
 
 
-class RequestFacts(NamedTuple):
+class RequestFacts(Struct, frozen=True):
     """``body`` is the parsed JSON, or a form's text fields; None where it is neither or wasn't read. ``body_bytes`` is
     its size as sent, without ``file_bytes`` of files that a form uploads.
     """
@@ -69,7 +72,7 @@ class RequestFacts(NamedTuple):
     file_bytes: int = 0
 
 
-class Estimate(NamedTuple):
+class Estimate(Struct, frozen=True):
     """``nano`` nano-dollars, the charge for ``usage`` at most; both are within 64 bits whatever a request states."""
 
     usage: Mapping[str, Quantity]
@@ -82,10 +85,9 @@ def estimate(price: Price, rates: Rates, request: RequestFacts) -> Estimate:
     The input is bounded, not estimated, by a rule with `cap_output`. Never raises on what a request states; a ceiling
     that isn't a positive number counts as not stated.
     """
-    card = as_card(rates)
+    card, body = as_card(rates), _object(request)
     usage = estimate_input(price, card, request)
     if "input_tokens" in usage and generates(request.path):
-        body = _object(request)
         tokens = uploads.output_tokens(request.path, body)
         if tokens is None or "output_tokens" in price.estimate:
             tokens = stated_ceiling(request.path, body) or unstated_ceiling(price, body)
@@ -96,9 +98,9 @@ def estimate(price: Price, rates: Rates, request: RequestFacts) -> Estimate:
 def estimate_input(price: Price, card: RateCard, request: RequestFacts) -> dict[str, Quantity]:
     """The usage but for its output."""
     usage: dict[str, Quantity] = {"request": 1}
-    for unit, amount in price.estimate.items():
-        if unit not in _TOKENS_STATED:
-            usage[unit] = _quantity(amount)
+    if price.estimate:
+        stated = {unit: _quantity(amount) for unit, amount in price.estimate.items() if unit not in _TOKENS_STATED}
+        usage.update(stated)
     body = _object(request)
     if price.usage:
         usage.update(_known_before(price, request))
@@ -162,7 +164,7 @@ class _Habits(NamedTuple):
     lean: bool
 
 
-@held
+@by_name
 def _habits(models: str) -> _Habits:
     return _Habits(
         next((dear for name, dear in _DEAR_OVERHEADS if name in models), _OVERHEAD_TOKENS),
@@ -211,25 +213,27 @@ def _input_kinds(path: str, found: Media) -> tuple[str, ...]:
     itself.
     """
     if found.cached == "1h":
-        return _INPUT_KINDS + _WRITTEN_KINDS + _WRITTEN_1H_KINDS
+        return _WRITTEN_1H_KINDS
     if found.cached or not path.endswith(_CACHED_ON_DEMAND):
-        return _INPUT_KINDS + _WRITTEN_KINDS
+        return _WRITTEN_KINDS
     return _INPUT_KINDS
 
 
 def add_output(usage: dict[str, Quantity], card: RateCard, request: RequestFacts, ceiling: int) -> None:
     """To the input's usage that of as many answers as are asked for, each of so many tokens, at the dearest kind."""
     tokens = min(ceiling * choices(request.path, _object(request)), QUANTITY_MAX)
-    rate = output_rate(card, request, usage["input_tokens"])
     usage["output_tokens"] = tokens
-    if rate:
+    if rate := output_rate(card, request, usage["input_tokens"]):
         usage[rate.usage] = tokens
 
 
 def output_rate(card: RateCard, request: RequestFacts, input_tokens: Quantity) -> Rate | None:
     """The dearest rate of what the answer may be made of; None where output has no rate."""
+    body = _object(request)
     kinds = _OUTPUT_KINDS
-    modalities = _modalities(_object(request))
+    if _STATES_MODALITIES.isdisjoint(body) and not request.path.endswith("/audio/speech"):
+        return card.dearest(_UNSTATED_KINDS, input_tokens)
+    modalities = _modalities(body)
     if "audio" in modalities or request.path.endswith("/audio/speech"):
         kinds += ("output_audio_tokens",)
     if not modalities or "image" in modalities:
@@ -239,8 +243,6 @@ def output_rate(card: RateCard, request: RequestFacts, input_tokens: Quantity) -
 
 def _modalities(body: dict[str, Any]) -> set[str]:
     """What the answer is asked to be made of (``audio``, ``image``, ``text``); empty where it isn't said."""
-    if _STATES_MODALITIES.isdisjoint(body):
-        return set()
     stated = [config.get(key) for config in configs(body) for key in _MODALITIES]
     return {item.lower() for items in stated if isinstance(items, list) for item in items if isinstance(item, str)}
 

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeVar
 
-_ANSWERS_MAX: Final = 512
-_TEXT_MAX: Final = 512  # characters: what is held of what clients write is bounded in number and in size
+PATHS_HELD: Final = 128  # of as many as 16 KiB each, by the server's bound
+_NAMES_HELD: Final = 512
+_NAME_MAX: Final = 512  # characters; in a request's body a name may have any number
 
 Answer = TypeVar("Answer")
 
 
-def held(tell: Callable[[str], Answer]) -> Callable[[str], Answer]:
-    """The pure function of a text, as quick as a look-up for a short one that was asked for lately."""
-    latest = lru_cache(_ANSWERS_MAX)(tell)
+def by_name(tell: Callable[[str], Answer]) -> Callable[[str], Answer]:
+    """The pure function of a model's name, as quick as a look-up for a short one that was asked for lately."""
+    latest = lru_cache(_NAMES_HELD)(tell)
 
-    def answer(text: str) -> Answer:
-        return latest(text) if len(text) <= _TEXT_MAX else tell(text)
+    def answer(name: str) -> Answer:
+        return latest(name) if len(name) <= _NAME_MAX else tell(name)
 
     return answer

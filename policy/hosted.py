@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from policy.ceilings import positive
-from policy.held import held
+from policy.held import by_name
 
 # Tools that run on the caller's side: what they bring in comes with a later request. Others run at the provider.
 _OWN_TOOLS: Final = ("function", "custom", "bash_", "text_editor_", "computer", "memory_", "local_shell", "apply_patch")
@@ -16,6 +16,7 @@ _NAMED: Final = _SEARCHES | {
     "previous_response_id", "conversation", "cachedContent", "cached_content", "mcp_servers", "container",
     "data_sources", "previous_interaction_id", "agent_id", "connectors", "enable_search",
 }  # fmt: skip
+_TOLD: Final = _NAMED | {"prompt", "tools", "toolConfig"}
 # Models that search without being told to: Groq's compound, Perplexity's, OpenAI's for search and deep research.
 _SEARCHING: Final = re.compile(r"\bcompound\b|\bsonar\b|search-preview|search-api|deep-research|:online\b")
 
@@ -36,9 +37,11 @@ def names_more(body: dict[str, Any], models: str) -> bool:
 
     ``models`` are the names of those that may serve; the path, where the body names none.
     """
-    if _states(body, _NAMED) or isinstance(body.get("prompt"), dict):
+    if _brings_more(models):
         return True
-    return _brings_more(models) or any(map(_hosted, _tools(body)))
+    if _TOLD.isdisjoint(body):
+        return False
+    return _states(body, _NAMED) or isinstance(body.get("prompt"), dict) or any(map(_hosted, _tools(body)))
 
 
 def hosted_uses(body: dict[str, Any], models: str) -> dict[str, int]:
@@ -54,18 +57,18 @@ def hosted_uses(body: dict[str, Any], models: str) -> dict[str, int]:
     return uses
 
 
-@held
+@by_name
 def _searches(models: str) -> bool:
     return _SEARCHING.search(models) is not None
 
 
-@held
+@by_name
 def _brings_more(models: str) -> bool:
     return _searches(models) or _CONTINUED.search(models) is not None
 
 
 def _states(body: dict[str, Any], keys: frozenset[str]) -> bool:
-    return not keys.isdisjoint(body) and any(body[key] for key in body.keys() & keys)
+    return any(body[key] for key in body.keys() & keys)
 
 
 def _tools(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
+
+from msgspec import Struct
 
 from policy.ceilings import CONFIGS, NAMES
 
@@ -83,8 +84,7 @@ SOUND_BYTES_PER_TOKEN: Final = 100
 _PAGE_TOKENS: Final = 5_000
 
 
-@dataclass(slots=True)
-class Media:
+class Media(Struct):
     """``texts`` are all strings that a model may read, and the keys that are no protocol's; ``keys`` counts all keys,
     ``digits`` those of numbers, ``opaque`` the characters of what only the provider can read. Tokens of sound (video
     too) and files; ``images`` are a count.
@@ -92,7 +92,7 @@ class Media:
     ``stored``: a part names what only the provider holds. ``cached`` is the longest cache_ttl asked for.
     """
 
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = []
     keys: int = 0
     digits: int = 0
     opaque: int = 0
@@ -111,15 +111,44 @@ def media(body: Any) -> Media:
         _open(body, found, nodes)
     else:
         nodes.append(([body], None))
+    _walk(nodes, found)
+    return found
+
+
+def _walk(nodes: list[_Node], found: Media) -> None:
+    """All that is below those nodes, the last one first.
+
+    Of what an estimate costs this is the most: tools' schemas and arguments are hundreds of small objects and lists.
+    Hence one loop for them, exact types, and sums that are kept in it.
+    """
+    texts, keys, digits = found.texts, 0, 0
     while nodes:
         node, kind = nodes.pop()
         if type(node) is list:
-            _read_items(node, kind, found, nodes)
-        elif kind is None:
-            _read_plain(node, found, nodes)
-        else:
+            for item in node:
+                if type(item) is str:
+                    texts.append(item)
+                elif type(item) is dict or type(item) is list:
+                    nodes.append((item, kind))
+                else:
+                    digits += _digits(item)
+        elif kind is not None:
             _read_part(node, kind, found, nodes)
-    return found
+        else:
+            keys += len(node)
+            for key, value in node.items():
+                if key not in _PROTOCOL:
+                    texts.append(key)
+                if type(value) is str:
+                    texts.append(value)
+                elif type(value) is dict or type(value) is list:
+                    if key in _CACHE_MARKS:
+                        _mark_cached(value, found)
+                    nodes.append((value, None))
+                else:
+                    digits += _digits(value)
+    found.keys += keys
+    found.digits += digits
 
 
 def _open(body: dict[str, Any], found: Media, nodes: list[_Node]) -> None:
@@ -146,36 +175,6 @@ def _open(body: dict[str, Any], found: Media, nodes: list[_Node]) -> None:
 def _are_tokens(items: list[Any]) -> bool:
     """Whether it is a prompt as token ids, or a list of those: each counts once."""
     return all(type(item) is int or (isinstance(item, list) and all(type(id) is int for id in item)) for item in items)
-
-
-# Most of what an estimate costs: messages have many small objects, and tools' schemas more. Hence the exact types.
-
-
-def _read_items(node: list[Any], kind: str | None, found: Media, nodes: list[_Node]) -> None:
-    for item in node:
-        if type(item) is str:
-            found.texts.append(item)
-        elif type(item) is dict or type(item) is list:
-            nodes.append((item, kind))
-        else:
-            found.digits += _digits(item)
-
-
-def _read_plain(node: dict[str, Any], found: Media, nodes: list[_Node]) -> None:
-    """An object that is no part, as tools and arguments are made of."""
-    texts = found.texts
-    found.keys += len(node)
-    for key, value in node.items():
-        if key not in _PROTOCOL:
-            texts.append(key)
-        if type(value) is str:
-            texts.append(value)
-        elif type(value) is dict or type(value) is list:
-            if key in _CACHE_MARKS:
-                _mark_cached(value, found)
-            nodes.append((value, None))
-        elif value is not True and value is not False:
-            found.digits += _digits(value)
 
 
 def _read_part(node: dict[str, Any], outer: str, found: Media, nodes: list[_Node]) -> None:

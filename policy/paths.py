@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
-from policy.held import held
+from policy.held import PATHS_HELD
 
 # They answer how many tokens there are, what the provider's other endpoints would bill; OpenAI's moderation is free.
 _COUNTS: Final = re.compile(
@@ -41,7 +42,7 @@ def bills_tokens(method: str, path: str) -> bool:
     return method not in _READS and not _counts(path)
 
 
-@held
+@lru_cache(PATHS_HELD)
 def _counts(path: str) -> bool:
     return _COUNTS.search(path) is not None
 
@@ -59,6 +60,6 @@ def deferred(path: str, body: Any) -> str | None:
     return _deferred(path)
 
 
-@held
+@lru_cache(PATHS_HELD)
 def _deferred(path: str) -> str | None:
     return next((work for end, work in _DEFERRED if end.search(path)), None)

@@ -64,7 +64,6 @@ def output_tokens(path: str, body: dict[str, Any]) -> int | None:
         square, other = _PICTURES.get(quality if isinstance(quality, str) else "", _PICTURES["high"])
         partial = positive(body.get("partial_images")) or 0
         return (square if size == _SQUARE else other) + partial * _PARTIAL_TOKENS
-    spoken = body.get("input")
-    if path.endswith("/audio/speech") and isinstance(spoken, str):
+    if path.endswith("/audio/speech") and isinstance(spoken := body.get("input"), str):
         return max(1, len(spoken.encode("utf-8", "surrogatepass")) * _SPEECH_TOKENS_PER_BYTE)
     return None

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from policy.cap import Capped, cap_output, rewritten
 from policy.catalog import Tariff
@@ -102,7 +103,9 @@ def quote(
     content = content_of(request, candidates)
     price = rules.prices.first(candidates, content.body)
     model, tariffs = _tariffs(rules, request, price, content.body, at_ms)
-    unmetered = deferred(request.path, content.body) if _by_model(tariffs) else None
+    unmetered = deferred(request.path, content.body)
+    if unmetered is not None and not _by_model(tariffs):
+        unmetered = None
     if unmetered is not None or not tariffs:
         price, tariffs = None, _unpriced(rules)
     target = _target(request, content.body, price, model)
@@ -146,7 +149,8 @@ def _terms(tariffs: tuple[Tariff, ...], body: Any) -> list[_Terms]:
     terms: list[_Terms] = []
     for tariff in tariffs:
         terms.append((tariff, tariff.standard))
-        if tariff.variants and (rates := tariff.rates(asked_terms(body))) is not tariff.standard:
+        asked = asked_terms(body) if tariff.variants else {}
+        if asked and (rates := tariff.rates(asked)) is not tariff.standard:
             terms.append((tariff, rates))
     return terms
 
@@ -171,7 +175,7 @@ def _cap(
     if least is None or len(terms) == 1:
         return least
     capped = least[1]
-    under = facts._replace(body=rewritten(facts.body, capped.writes))
+    under = replace(facts, body=rewritten(facts.body, capped.writes))
     dearest, found = _dearest(price, terms, under)
     return dearest, capped._replace(estimate=found)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from policy.match import as_candidates
 from policy.model import Price, Upstream
@@ -15,7 +17,7 @@ from proxy.jsontext import JsonError, loads
 _LOOKS_JSON = re.compile(rb"[\s\0\xef\xbb\xbf\xfe\xff]*+[{\[]")
 
 
-class ProxyRequest(NamedTuple):
+class ProxyRequest(Struct, frozen=True):
     """A call as the prices see it. ``path`` is as sent, after the upstream's name; ``body`` None: none reads it."""
 
     upstream: Upstream
@@ -25,7 +27,7 @@ class ProxyRequest(NamedTuple):
     content_type: str = ""
 
 
-class Content(NamedTuple):
+class Content(Struct, frozen=True):
     """What a body holds: the JSON, or the texts of a form and the size of its files; None: neither."""
 
     body: Any = None
