@@ -60,21 +60,22 @@ class AnthropicTally(Tally):
     def usage(self) -> Usage | None:
         if self._usage is None:
             return {} if self._unbilled else None
-        asked_others = any(sampling.get("model") not in (None, self.model) for sampling in _beside(self._usage))
+        beside = _beside(self._usage)
+        asked_others = beside and any(sampling.get("model") not in (None, self.model) for sampling in beside)
         self.flags = ["other_model"] if asked_others else []
-        return _quantities(self._usage)
+        return _quantities(self._usage, beside)
 
 
-def _quantities(stated: Mapping[str, Any]) -> dict[str, int]:
+def _quantities(stated: Mapping[str, Any], beside: list[Mapping[str, Any]]) -> dict[str, int]:
     """Raises Unreadable."""
-    if count(stated, "input_tokens") is None or count(stated, "output_tokens") is None:
+    if stated.get("input_tokens") is None or stated.get("output_tokens") is None:
         raise Unreadable
     found = {"input_tokens": 0, "output_tokens": 0}
     _add_tokens(found, stated)
-    for sampling in _beside(stated):
+    for sampling in beside:
         _add_tokens(found, sampling)
     for kind, path in _PLAIN:
-        if plain := count(stated, *path):
+        if path[0] in stated and (plain := count(stated, *path)):
             found[kind] = plain
     return found
 

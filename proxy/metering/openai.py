@@ -65,10 +65,9 @@ class OpenAITally(Tally):
             return listened(self._usage.get("seconds"), self.seconds_min)
         if "choices" in self._answer and _SIDES.isdisjoint(self._usage):
             raise Unreadable  # a total (MiniMax's) doesn't tell what was said, which costs more
-        found: dict[str, int | Decimal] = {}
-        found.update(quantities(self._usage, self.model or "", image=is_image(self.facts.path)))
-        found.update(self._fees())
-        return found
+        found = quantities(self._usage, self.model or "", image=is_image(self.facts.path))
+        fees = self._fees()
+        return {**found, **fees} if fees else found
 
     def implied(self) -> Usage | None:
         return implied_usage(self.facts)

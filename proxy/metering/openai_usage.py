@@ -13,6 +13,10 @@ from proxy.metering.quantities import Unreadable, count
 
 _CHAT: Final = ("prompt_tokens", "completion_tokens")  # legacy completions and embeddings, too
 _RESPONSES: Final = ("input_tokens", "output_tokens")  # images and audio, too
+_DETAILS: Final = {
+    side: (f"{side}_details", f"{side.removesuffix('s')}_details")  # the latter, as transcripts have it
+    for side in (*_CHAT, *_RESPONSES)
+}
 # What stands in the details of each side, and what some state beside both instead.
 _INPUT_PARTS: Final = {
     "cached_tokens": "cache_read_tokens",
@@ -95,8 +99,9 @@ def _add_parts(found: dict[str, int], holder: Any, parts: Mapping[str, str]) -> 
 
 
 def _details(stated: Mapping[str, Any], side: str) -> Any:
-    details = stated.get(f"{side}_details")
-    return stated.get(f"{side.removesuffix('s')}_details") if details is None else details  # as transcripts have it
+    usual, singular = _DETAILS[side]
+    details = stated.get(usual)
+    return stated.get(singular) if details is None else details
 
 
 def _add_left_out(found: dict[str, int], stated: Mapping[str, Any], rest: int, model: str) -> None:
