@@ -7,15 +7,8 @@ from math import inf
 from typing import Any, NamedTuple
 
 from policy.ceilings import Keys, choices, fields_to_write, least_ceiling, positive, value_at
-from policy.estimate import (
-    Estimate,
-    RequestFacts,
-    add_output,
-    estimate_input,
-    output_rate,
-    priced,
-    unstated_ceiling,
-)
+from policy.estimate import Estimate, add_output, estimate_input, output_rate, priced, unstated_ceiling
+from policy.input import Reading, RequestFacts
 from policy.model import Price, Rates
 from policy.pricing import nano_at
 from policy.ratecard import as_card
@@ -46,26 +39,30 @@ def cap_output(
     It binds what is generated in every API whose ceiling counts reasoning as well: OpenAI's, Anthropic's, Gemini's,
     Groq's, DeepSeek's. Models that search by themselves, and tools at the provider, go round it.
     """
-    body = request.body
-    fields = fields_to_write(request.path, body, provider) if isinstance(body, dict) else ()
-    card = as_card(rates)
-    usage = estimate_input(price, card, request) if fields else {}
+    return cap_output_at(price, rates, Reading(price, request), provider, limit)
+
+
+def cap_output_at(price: Price, rates: Rates, read: Reading, provider: str | None, limit: int | None) -> Capped | None:
+    """As `cap_output`, of a request that may have been read for other rates already."""
+    card, path, body = as_card(rates), read.request.path, read.body
+    fields = fields_to_write(path, body, provider) if isinstance(read.request.body, dict) else ()
+    usage = estimate_input(price, card, read) if fields else {}
     input_tokens = usage.get("input_tokens")
-    rate = output_rate(card, request, input_tokens) if input_tokens is not None else None
+    rate = output_rate(card, read, input_tokens) if input_tokens is not None else None
     if rate is None or input_tokens is None:
         return None
-    least = least_ceiling(request.path, body)
+    least = least_ceiling(path, body)
     most: int | float = inf
     if limit is not None and (nano := nano_at(rate, input_tokens)):
         spare = limit - card.charge(usage)
-        most = max(least, spare * rate.per // (nano * choices(request.path, body)))
+        most = max(least, spare * rate.per // (nano * choices(path, body)))
     stated = [(keys, value) for keys in fields if (value := value_at(body, keys)) is not None]
     ceilings: list[Write] = []
     for keys, value in stated or [(fields[0], None)]:
         wanted = positive(value) or max(least, unstated_ceiling(price, body))
         ceilings.append((keys, wanted if wanted <= most else int(most)))
     tokens = max(ceiling for _, ceiling in ceilings)
-    add_output(usage, card, request, tokens)
+    add_output(usage, card, read, tokens)
     writes = tuple(write for write in ceilings if not _stands(body, write))
     return Capped(priced(card, usage), tokens, writes)
 

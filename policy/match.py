@@ -291,8 +291,12 @@ def _any_of(values: tuple[Scalar, ...]) -> Test:
     numbers = frozenset(value for value in values if isinstance(value, int | Decimal) and not isinstance(value, bool))
     constants = tuple(value for value in values if value is None or isinstance(value, bool))
 
+    only = patterns[0].fullmatch if len(patterns) == 1 else None
+
     def test(found: Any) -> bool:
         if isinstance(found, str):
+            if only is not None:  # most often: a family of models
+                return found in literals or only(found) is not None
             return found in literals or any(pattern.fullmatch(found) for pattern in patterns)
         if isinstance(found, float):
             found = Decimal(repr(found))

@@ -246,11 +246,9 @@ def _blob(value: str, kind: str, found: Media) -> bool:
 
 def _digits(value: Any) -> int:
     """At least as many as a number is written with; true, false and null are part of their key's tokens."""
-    if isinstance(value, (Decimal, float)):
-        return len(str(value))
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int:
         return value.bit_length() // 3 + 1
-    return 0
+    return len(str(value)) if isinstance(value, (Decimal, float)) else 0
 
 
 def _mark_cached(mark: Any, found: Media) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from policy.cap import Capped, cap_output, rewritten
+from policy.cap import Capped, cap_output_at, rewritten
 from policy.catalog import Tariff
-from policy.estimate import Estimate, RequestFacts, estimate
+from policy.estimate import Estimate, estimate_at
+from policy.input import Reading, RequestFacts
 from policy.model import Match, Price, Rates
 from policy.paths import bills_tokens, deferred
 from policy.ratecard import RateCard, as_card
@@ -156,9 +157,10 @@ def _terms(tariffs: tuple[Tariff, ...], body: Any) -> list[_Terms]:
 
 
 def _dearest(price: Price, terms: list[_Terms], facts: RequestFacts) -> tuple[_Terms, Estimate]:
-    dearest, most = terms[0], estimate(price, terms[0][1], facts)
+    read = Reading(price, facts)
+    dearest, most = terms[0], estimate_at(price, terms[0][1], read)
     for each in terms[1:]:
-        found = estimate(price, each[1], facts)
+        found = estimate_at(price, each[1], read)
         if found.nano > most.nano:
             dearest, most = each, found
     return dearest, most
@@ -170,7 +172,8 @@ def _cap(
     """The ceiling that the limit affords at any of the rates, and the dearest estimate under it; None where none can be
     written.
     """
-    held = [(each, capped) for each in terms if (capped := cap_output(price, each[1], facts, provider, limit))]
+    read = Reading(price, facts)
+    held = [(each, capped) for each in terms if (capped := cap_output_at(price, each[1], read, provider, limit))]
     least = min(held, key=lambda each: each[1].tokens, default=None)
     if least is None or len(terms) == 1:
         return least

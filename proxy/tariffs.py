@@ -43,11 +43,15 @@ def tariffs_of(
     if first is None and price.model is not None:
         # What Azure's SDK sends as the model is the name of a deployment, which the catalog can't know.
         model, first = price.model, _tariff(rules, provider, price.model, at_ms)
-    found = [] if first is None else [first]
+    if first is None:
+        return model, ()
+    found = [first]
     for fallback in stated[1:]:
-        if (tariff := _tariff(rules, provider, fallback, at_ms)) is not None:
-            found.append(tariff)
-    return model, tuple(found) if len(found) == max(1, len(stated)) else ()
+        tariff = _tariff(rules, provider, fallback, at_ms)
+        if tariff is None:
+            return model, ()
+        found.append(tariff)
+    return model, tuple(found)
 
 
 def _tariff(rules: Rules, provider: str | None, model: str | None, at_ms: int) -> Tariff | None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from policy.cap import Capped, cap_output, rewritten
 from policy.ceilings import choices, least_ceiling
-from policy.estimate import RequestFacts, estimate
+from policy.estimate import estimate
+from policy.input import RequestFacts
 from policy.model import Match, Price, Rates
 from policy.money import MAX_USD, NANO
 from policy.pricing import charge

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.estimate import Estimate, RequestFacts, estimate
+from policy.estimate import Estimate, estimate, estimate_at
+from policy.input import Reading, RequestFacts
+from policy.media import media
 from policy.model import Match, Price, Rate, UsageSource
 from policy.money import MAX_USD, NANO
 from policy.pricing import charge
@@ -515,3 +517,14 @@ def test_an_estimate_covers_any_usage_within_its_ceilings(ceiling, choices, text
     used = {"input_tokens": found.usage["input_tokens"], "output_tokens": ceiling * choices}
     assert found.usage["input_tokens"] >= len(text.encode("utf-8", "surrogatepass")) // 3
     assert charge(priced, used) <= found.nano or found.nano == MAX_USD * NANO
+
+
+def test_hazard_29_a_request_is_read_once_however_many_rates_it_is_estimated_at(monkeypatch):
+    walked = []
+    monkeypatch.setattr("policy.input.media", lambda body: walked.append(body) or media(body))
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5, "tools": [{"type": "web_search"}]}
+    every = [PLAIN, rates(input_mtok="9", output_mtok="1", web_searches_kcount="10"), rates(request="1")]
+    read = Reading(price(), RequestFacts("/v1/chat/completions", body, 100))
+    for priced in every:
+        assert estimate_at(price(), priced, read) == estimate(price(), priced, read.request)
+    assert len(walked) == 1 + 2

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from policy.estimate import RequestFacts, estimate
+from policy.estimate import estimate
 from policy.hosted import hosted_uses, names_more
+from policy.input import RequestFacts
 from policy.model import Match, Price
 from policy.units import make_rate
 

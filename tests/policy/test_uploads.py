@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from policy.estimate import Estimate, RequestFacts, estimate
+from policy.estimate import Estimate, estimate
+from policy.input import RequestFacts
 from policy.model import Match, Price, Rates
 from policy.units import make_rate
 
