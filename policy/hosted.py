@@ -46,6 +46,8 @@ def names_more(body: dict[str, Any], models: str) -> bool:
 
 def hosted_uses(body: dict[str, Any], models: str) -> dict[str, int]:
     """How often the hosted tools that a request names are taken to be used: 5 times each, or the `max_uses` stated."""
+    if _TOLD.isdisjoint(body) and not _searches(models):
+        return {}
     names = [(name, positive(tool.get("max_uses")) or _USES) for tool in _tools(body) for name in _hosted(tool)]
     if _searches(models) or any(body.get(key) for key in ("web_search_options", "search_parameters", "plugins")):
         names.append(("web_search", _USES))
