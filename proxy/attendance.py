@@ -60,10 +60,6 @@ class Attendance:
         if self._load.closing:
             self._end()
 
-    def dismiss(self) -> None:
-        """It has its whole answer: what it does now is no longer this call's."""
-        self._client.on_gone(None)
-
     def _end(self) -> None:
         self._bound.reschedule(0.0)
 
@@ -80,7 +76,7 @@ class Attendance:
         return self
 
     async def __aexit__(self, *raised: Any) -> None:
-        self.dismiss()
+        self._client.on_gone(None)
         if self.gone:
             self._drains.open_to[self._upstream] -= 1
         self._load.standing.discard(self._end)

@@ -28,6 +28,7 @@ from proxy.state import Sidecar
 
 log = logging.getLogger("agent_ledger")
 
+_NOT_SENT = Conclusion(voided=True, charge=0)
 _ASKED = frozenset(("openai", "deepseek"))  # the others tell the usage of a stream unasked
 
 
@@ -83,7 +84,6 @@ class Exchange:
                 metrics.open_streams += 1
                 try:
                     await self._relay(answer, send)
-                    client.dismiss()
                 finally:
                     metrics.open_streams -= 1
                     await answer.aclose()
@@ -224,7 +224,7 @@ class Exchange:
         metered = self._reader.finish() if self._reader else Metered()
         usage, complete = self._used(metered, complete)
         rates = self._quoted.charged(metered)
-        conclusion = Conclusion(voided=True, charge=0)
+        conclusion = _NOT_SENT
         if sent:
             conclusion = conclude(
                 rates=rates,

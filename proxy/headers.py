@@ -59,13 +59,16 @@ def _replacing(replace: tuple[tuple[str, str], ...]) -> tuple[Headers, frozenset
 
 def response_headers(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
     """What goes back to the client: ``raw`` in its order and spelling; our server frames a chunked body anew."""
-    names = {name.lower() for name, _ in raw}
+    names = [name.lower() for name, _ in raw]
     dropped = _NOT_PASSED
     if b"connection" in names:
         dropped |= _named(raw)
     if b"transfer-encoding" in names:
         dropped |= {b"content-length"}
-    return [header for header in raw if (name := header[0].lower()) not in dropped and not _own(name)]
+    kept = [header for header, name in zip(raw, names, strict=True) if name not in dropped]
+    if b"x-ledger-" in b"\n".join(names):
+        kept = [header for header in kept if not _own(header[0].lower())]
+    return kept
 
 
 def _plain_length(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -46,7 +46,7 @@ class Place:
     async def __aenter__(self) -> Place:
         """Raises Refused (503) where there is none."""
         breaker, now = self._breaker, self._places.clock()
-        if wait := ceil(breaker.wait_s(now)):
+        if breaker.open_s and (wait := ceil(breaker.wait_s(now))):
             raise _unavailable(self._upstream, now - breaker.failing_since, wait)
         if self._traffic.in_flight >= self._upstream.max_in_flight:
             raise _busy(self._upstream)
