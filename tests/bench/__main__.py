@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import load, streams, targets
-from tests.bench.processes import LOAD_CORE, Child, NotStarted, machine, program
+from tests.bench.processes import LOAD_CORE, Child, NotStarted, awake, machine, program
 from tests.bench.report import Report, progress
 from tests.bench.targets import Running
 
@@ -92,6 +92,7 @@ def _under_load(
 ) -> None:
     """Everything that is compared runs all the while, and is idle while another is measured."""
     with ExitStack() as stack:
+        stack.enter_context(awake(LOAD_CORE))
         running = [
             targets.start(target, folder, stack)
             for target in (

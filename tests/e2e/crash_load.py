@@ -73,8 +73,8 @@ class Upstream:
                 body = json.loads(await reader.readexactly(length))
                 self.received.append(body["model"])
                 await self._answer(body, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # its sidecar was killed
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):
+            pass  # its sidecar was killed (RuntimeError: uvloop's, of a write to a connection that was closed)
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
@@ -104,6 +104,18 @@ class Upstream:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(text))
             writer.write(text)
         await writer.drain()
+
+
+class _Transport(httpx.AsyncHTTPTransport):
+    """A connection that the kill closes while it is made fails as any other: uvloop then has no socket for anyio."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except AttributeError as error:
+            if error.name != "getpeername":
+                raise
+            raise httpx.ConnectError(str(error), request=request) from error
 
 
 @dataclass
@@ -159,7 +171,7 @@ class Load:
 
     async def run(self) -> None:
         """Until cancelled, or the sidecar has gone."""
-        async with httpx.AsyncClient(base_url=self._url, timeout=20, verify=False) as client:
+        async with httpx.AsyncClient(base_url=self._url, timeout=20, transport=_Transport(verify=False)) as client:
             self._client = client
             work = [*[self._call] * 6, self._report, self._administer]
             tasks = [asyncio.ensure_future(self._forever(each)) for each in work]

@@ -140,7 +140,7 @@ async def test_a_priced_body_that_takes_too_long_is_408(tmp_path: Path, monkeypa
         assert line.load.buffered == 0
 
 
-async def test_hazard_29_a_large_body_is_read_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hazard_29_a_body_of_many_values_is_read_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = []
     quote = gate.quote
 
@@ -150,12 +150,12 @@ async def test_hazard_29_a_large_body_is_read_beside_the_loop(tmp_path: Path, mo
 
     monkeypatch.setattr(gate, "quote", noted)
     async with governed(tmp_path, POLICY, says(told())) as line:
-        for body in (CHAT, BIG | {"more": BIG}):
+        for body in (CHAT, BIG | {"more": BIG}, BIG | {"more": [0] * 4_000}):
             assert (await line.post(PATH, body)).status == 200
         many = b'{"model": "m", "a": [' + b"[]," * 500_000 + b"1]}"
         answer = await line.post(PATH, many, *AS_WORKER, b"Content-Type: application/json")
         assert (answer.status, answer.json()["error"]["code"]) == (400, "invalid_json")
-    assert readers == [True, False, False]
+    assert readers == [True, True, False, False]
 
 
 async def standing(seen: Seen, line: Line) -> None:
