@@ -375,6 +375,9 @@ class Ledger(Protocol):
     async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
         """Newest first."""
 
+    def open_alerts(self) -> int:
+        """How many are not acknowledged, of the latest thousand."""
+
     async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
         """Totals: each row has the groups' values, ``cost`` (nano-dollars) and ``actions``.
 

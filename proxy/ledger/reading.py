@@ -58,6 +58,10 @@ class Reading:
         held = await self._store.index.read(partial(queries.alerts, agent_id=agent_id, limit=limit))
         return [*self._unrecorded.alerts, *held][:limit] if agent_id is None else held
 
+    def open_alerts(self) -> int:
+        held = [*self._unrecorded.alerts, *self._store.book.alerts.values()]
+        return sum(alert.acknowledged_at is None for alert in held)
+
     async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
         queries.check_groups(group_by)
         await self._store.caught_up()

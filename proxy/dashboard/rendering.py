@@ -1,0 +1,94 @@
+"""The pages' templates, and how values are shown in them. Everything is escaped, and what would hide or reorder text
+(controls, line breaks, right-to-left marks, lone surrogates) is shown as its code."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from policy.money import format_usd
+
+_JOINERS = "\u200c\u200d"  # invisible, but words and emoji are spelled with them
+_CENT = 10_000_000
+_SUSPECT = re.compile(r"[^\x20-\x7e]")
+
+
+def shown(value: Any) -> Any:
+    """Text without what can't be seen: ``a\\r\\nb`` comes out as the four characters ``\\x0d\\x0a`` between a and b."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _SUSPECT.sub(_code, value)
+
+
+def _code(match: re.Match[str]) -> str:
+    char = match.group()
+    if char in _JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return char
+    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 127 else f"\\x{ord(char):02x}"
+
+
+def day(at_ms: int, zone: ZoneInfo) -> str:
+    """A moment's date: ``Dec 1``."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
+    return f"{at:%b} {at.day}"
+
+
+def when(at_ms: int, zone: ZoneInfo, now_ms: int) -> str:
+    """A moment as a person says it today: ``14:03:22``, and ``Nov 21 14:03`` on other days."""
+    at, now = (datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone) for ms in (at_ms, now_ms))
+    return f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%b} {at.day} {at:%H:%M}"
+
+
+def days_back(at_ms: int, zone: ZoneInfo, count: int) -> list[tuple[str, int]]:
+    """The last ``count`` days, oldest first: each date, as ``Ledger.spend`` names it, and its start in unix ms."""
+    today = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone).date()
+    dates = [today - timedelta(days=count - 1 - number) for number in range(count)]
+    return [(each.isoformat(), _start_ms(each, zone)) for each in dates]
+
+
+def _start_ms(day: date, zone: ZoneInfo) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * 1000
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _cents(nano: int) -> str:
+    """``$42.12``: to the nearest cent, and what is less than one as it is."""
+    if 0 < abs(nano) < _CENT:
+        return format_usd(nano)
+    return format_usd((nano + _CENT // 2) // _CENT * _CENT)
+
+
+def _segment(text: str) -> str:
+    """One segment of a path: no slash in it divides."""
+    return quote(text, safe="")
+
+
+def _words(name: str) -> str:
+    """``budget_exceeded`` for people: ``budget exceeded``."""
+    return name.replace("_", " ")
+
+
+_templates = Environment(
+    loader=PackageLoader("proxy.dashboard"),
+    autoescape=True,
+    finalize=shown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(usd=format_usd, cents=_cents, day=day, when=when, iso=_iso, words=_words, segment=_segment)
+
+
+def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    return HTMLResponse(_templates.get_template(template).render(values), status)
