@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,13 +60,21 @@ class Shelf:
     async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
         return self.raised[:limit]
 
+    def open_alerts(self) -> int:
+        return sum(alert.acknowledged_at is None for alert in self.raised)
+
     async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
-        assert list(group_by) == ["outcome"]
-        rows = [row for row in self.rows if since is None or row.created_at >= since]
-        outcomes = sorted({row.outcome for row in rows})
+        totals: dict[tuple[str, ...], list[int]] = {}
+        for row in self.rows:
+            if since is None or row.created_at >= since:
+                day = datetime.fromtimestamp(row.created_at / 1000, UTC).date().isoformat()
+                groups = {"agent": row.agent_id, "day": day, "outcome": row.outcome, "target": row.target}
+                total = totals.setdefault(tuple(groups[group] for group in group_by), [0, 0])
+                total[0] += row.cost
+                total[1] += row.count
         return [
-            {"outcome": outcome, "cost": 0, "actions": sum(row.count for row in rows if row.outcome == outcome)}
-            for outcome in outcomes
+            {**dict(zip(group_by, groups, strict=True)), "cost": cost, "actions": actions}
+            for groups, (cost, actions) in sorted(totals.items())
         ]
 
     def health(self) -> Health:

@@ -44,7 +44,7 @@ async def test_a_governed_month_is_on_the_page_and_a_paused_agent_resumes(ledger
     assert isinstance(await ledger.authorize(call(400_000_000)), Denial)
 
     page = (await operator.get("/")).text
-    assert [total(page, name) for name in ("Agents", "Spent this month", "Denied today")] == ["1", "$0.700000001", "1"]
+    assert [total(page, name) for name in ("Agents", "Spent this month", "Denied today")] == ["1", "$0.70", "1"]
     assert "$0.700000001 spent, $0.10 reserved of $1.00" in page
     assert "budget_exceeded: monthly_budget" in page
     assert int(total(page, "Open alerts")) == len(await ledger.alerts()) == 2
