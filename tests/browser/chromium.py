@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
+from proxy.dashboard import session
 from tests.sidecar import ADMIN
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first takes half the time
 MISSING = (
     f"The browser tests need a Chromium, and none of {', '.join(NAMES)} is on the PATH: "
-    "install one (Debian, Ubuntu: apt-get install chromium)."
+    "install one (Debian: apt-get install chromium-headless-shell)."
 )
 WIDE, PHONE = (1440, 900), (390, 844)
 SLOW_MS = 15_000  # what takes longer on a loaded machine is not coming
@@ -27,6 +28,7 @@ document.addEventListener("securitypolicyviolation", (event) =>
   window.__violations.push(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
 _AXE = Axe()
+expect.set_options(timeout=SLOW_MS)
 
 
 class NoBrowser(Exception):
@@ -126,7 +128,7 @@ async def visitor(
     size: tuple[int, int] = WIDE,
     scheme: Literal["light", "dark"] = "light",
     scripts: bool = True,
-    **more: Any,
+    signed_in: bool = False,
 ) -> AsyncIterator[Visitor]:
     """A window of that size (CSS pixels) on the sidecar at ``url``; without ``scripts``, JavaScript is off."""
     context = await browser.new_context(
@@ -135,11 +137,12 @@ async def visitor(
         color_scheme=scheme,
         java_script_enabled=scripts,
         reduced_motion="reduce",
-        **more,
     )
     try:
         context.set_default_timeout(SLOW_MS)
         await context.add_init_script(_REPORTS)
+        if signed_in:
+            await context.add_cookies([{"name": session.COOKIE, "value": session.open_session(ADMIN), "url": url}])
         yield Visitor(context, await context.new_page())
     finally:
         await context.close()

@@ -62,6 +62,6 @@ def window(browser: Browser, served: Served) -> Window:
 @pytest_asyncio.fixture(loop_scope="session")
 async def operator(window: Window) -> AsyncIterator[Visitor]:
     """A window of an operator who has signed in and sees the first page."""
-    async with window() as visitor:
-        await visitor.sign_in()
+    async with window(signed_in=True) as visitor:
+        await visitor.go("/")
         yield visitor

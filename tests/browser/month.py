@@ -39,19 +39,21 @@ _RATES: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How one agent spends: about so many calls a workday, of about so many input tokens each, on these targets."""
+    """How one agent spends: about so many calls a workday, of about so many input tokens each, on these targets; none
+    once its month holds ``until`` percent of its budget."""
 
     agent_id: str
     calls: int
     tokens: int
     targets: tuple[str, ...]
+    until: int = 200
 
 
 HABITS = (
     Habit("researcher", 6, 260_000, ("openai:gpt-4o", "openai:gpt-4o", "tools:web_search")),
     Habit("coder", 9, 420_000, ("anthropic:claude-opus-5", "anthropic:claude-opus-5", "openai:gpt-4o-mini")),
     Habit("summarizer", 5, 50_000, ("openai:gpt-4o",)),
-    Habit("triage", 6, 45_000, ("openai:gpt-4o", "openai:gpt-4o-mini")),
+    Habit("triage", 8, 240_000, ("openai:gpt-4o", "openai:gpt-4o-mini"), until=90),
     Habit(MATCHER, 3, 90_000, ("openai:gpt-4o", "tools:web_search")),
     Habit(OPERATOR_PAUSED, 2, 80_000, ("anthropic:claude-opus-5",)),
 )
@@ -83,7 +85,7 @@ class _Month:
         await self._register()
         for at, habit in self._planned(until - 40 * _MINUTE_MS):
             self.at = max(self.at, at)
-            if at > until - _DAY_MS and habit.agent_id == OPERATOR_PAUSED:
+            if at > until - 2 * _DAY_MS and habit.agent_id == OPERATOR_PAUSED:
                 continue
             await self._spend(habit)
         await self._end(until)
@@ -111,6 +113,9 @@ class _Month:
 
     async def _spend(self, habit: Habit) -> None:
         """One call, as most end; some fail, aren't answered in full, or cost more than was held for them."""
+        month = self.ledger.standings(habit.agent_id)[0]
+        if month.spent * 100 > month.budget.amount * habit.until:
+            return
         target = self._chance.choice(habit.targets)
         usage = self._usage(target, habit.tokens)
         cost = charge(load_rates(_RATES[target]), usage)
@@ -145,13 +150,23 @@ class _Month:
             usage["cache_read_tokens"] = given // 2
         return usage
 
-    async def _authorize(self, agent_id: str, target: str, estimate: int | None, usage: Mapping[str, int]) -> str | None:
+    async def _authorize(
+        self, agent_id: str, target: str, estimate: int | None, usage: Mapping[str, int]
+    ) -> str | None:
         """The action's id, if it was admitted."""
         upstream, _, name = target.partition(":")
         price = "web-search" if name == "web_search" else "models"
         kind = "tool_call" if upstream == "tools" else "llm"
         call = Call(
-            agent_id, kind, target, upstream, price, estimate, _RATES.get(target, {}), self._policy_hash, estimated=usage
+            agent_id,
+            kind,
+            target,
+            upstream,
+            price,
+            estimate,
+            _RATES.get(target, {}),
+            self._policy_hash,
+            estimated=usage,
         )
         answer = await self.ledger.authorize(call)
         return None if isinstance(answer, Denial) else answer.action_id
@@ -166,7 +181,7 @@ class _Month:
             await self._authorize("researcher", "openai:o3-deep-research", None, {})
         await self._authorize("researcher", "openai:gpt-4o", 6 * _USD, {"input_tokens": 2_400_000})
         await self.ledger.adjust(
-            Adjustment("coder", -3_250_000_000, "credit note CN-2026-118", "anthropic:claude-opus-5")
+            Adjustment("coder", -1_250_000_000, "credit note CN-2026-118", "anthropic:claude-opus-5")
         )
         await self.ledger.adjust(Adjustment("researcher", 410_000_000, "invoice of last week, 0.41 above the ledger"))
         self.at += _MINUTE_MS

@@ -39,15 +39,11 @@ async def main(folder: Path, names: list[str]) -> None:
 
 
 async def _shoot(launched: Browser, served: Served, folder: Path, names: list[str], size: str, scheme: str) -> None:
-    async with visitor(launched, served.url, size=SIZES[size], scheme=scheme) as window:
-        if "sign-in" in names:
-            await window.go(PAGES["sign-in"])
-            await window.page.screenshot(path=folder / f"sign-in-{size}-{scheme}.png", full_page=True)
-        await window.sign_in()
-        for name in names:
-            if name != "sign-in":
-                await window.page.goto(PAGES[name])
-                await window.page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
+    for name in names:
+        signed_in = name != "sign-in"
+        async with visitor(launched, served.url, size=SIZES[size], scheme=scheme, signed_in=signed_in) as window:
+            await window.page.goto(PAGES[name])
+            await window.page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
 
 
 if __name__ == "__main__":
