@@ -19,6 +19,7 @@ MISSING = (
     "install one (Debian: apt-get install chromium-headless-shell)."
 )
 WIDE, PHONE = (1440, 900), (390, 844)
+ZOOMED = (320, 640)  # what is left of a wide window at a zoom of 400 %
 SLOW_MS = 15_000  # what takes longer on a loaded machine is not coming
 
 # Chromium tells a page's script of each violation; the console has them too, but says less.
@@ -95,6 +96,21 @@ class Visitor:
         await self.quiet()
         await self.accessible()
         await self.fits()
+
+    async def audit_everywhere(self, path: str) -> None:
+        """The page at ``path``, audited with all of it unfolded: wide and light, and on a phone and dark; zoomed, too,
+        it does not scroll sideways."""
+        await self.go(path)
+        await self.page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = true)")
+        await self.audit()
+        await self.resize(ZOOMED)
+        await self.fits()
+        await self.resize(PHONE)
+        await self.page.emulate_media(color_scheme="dark")
+        await self.audit()
+
+    async def resize(self, size: tuple[int, int]) -> None:
+        await self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
     async def quiet(self) -> None:
         """No console error or warning, no violation of the content security policy, nothing that failed to load."""

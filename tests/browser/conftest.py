@@ -1,4 +1,5 @@
-"""One browser a test process, on a loop of its own that all these tests share; a new window and a new sidecar a test.
+"""One browser a test process, on the loop it was launched on, which all these tests share by their `pytestmark`; a new
+window and a new sidecar a test.
 
 A machine without a browser fails them: what was not looked at has not passed.
 """
@@ -21,13 +22,6 @@ from tests.browser.month import POLICY, write_month
 from tests.browser.served import Served, serving
 
 Window = Callable[..., AbstractAsyncContextManager[Visitor]]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # A browser belongs to the loop it was launched on.
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -154,20 +154,10 @@ class _Month:
         self, agent_id: str, target: str, estimate: int | None, usage: Mapping[str, int]
     ) -> str | None:
         """The action's id, if it was admitted."""
-        upstream, _, name = target.partition(":")
-        price = "web-search" if name == "web_search" else "models"
-        kind = "tool_call" if upstream == "tools" else "llm"
-        call = Call(
-            agent_id,
-            kind,
-            target,
-            upstream,
-            price,
-            estimate,
-            _RATES.get(target, {}),
-            self._policy_hash,
-            estimated=usage,
-        )
+        upstream, _, _ = target.partition(":")
+        kind, price = ("tool_call", "web-search") if upstream == "tools" else ("llm", "models")
+        rates = _RATES.get(target, {})
+        call = Call(agent_id, kind, target, upstream, price, estimate, rates, self._policy_hash, estimated=usage)
         answer = await self.ledger.authorize(call)
         return None if isinstance(answer, Denial) else answer.action_id
 

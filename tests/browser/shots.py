@@ -1,4 +1,4 @@
-"""`python -m tests.browser.shots FOLDER [NAME…]`: a picture of each page, light and dark, wide and phone, to be looked at.
+"""`python -m tests.browser.shots FOLDER [NAME…]`: a picture of each page to look at, light and dark, wide and phone.
 
 The names are those of PAGES; none means all.
 """

@@ -7,10 +7,12 @@ import re
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.chromium import PHONE, WIDE, Visitor
+from tests.browser.chromium import Visitor
 from tests.browser.conftest import Window
 from tests.browser.month import BUDGET_PAUSED, NEARLY_SPENT, OPERATOR_PAUSED
 from tests.browser.served import Served
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def card(page: Page, name: str) -> Locator:
@@ -33,11 +35,11 @@ async def test_an_agent_is_paused_and_resumed(operator: Visitor, served: Served)
     await card(page, "Coder").get_by_role("button", name="Pause").click()
     await expect(card(page, "Coder").get_by_text("paused", exact=True)).to_be_visible()
     assert served.ledger.agent("coder").status == "paused"
-    await operator.audit()
+    await operator.quiet()
     await card(page, "Coder").get_by_role("button", name="Resume").click()
     await expect(card(page, "Coder").get_by_text("active", exact=True)).to_be_visible()
     assert served.ledger.agent("coder").status == "active"
-    await operator.audit()
+    await operator.quiet()
 
 
 async def test_with_a_keyboard_alone_an_agent_is_paused(operator: Visitor, served: Served):
@@ -65,7 +67,7 @@ async def test_an_alert_is_acknowledged(operator: Visitor, served: Served):
     await expect(buttons).to_have_count(before - 1)
     newest = (await served.ledger.alerts(limit=1))[0]
     assert newest.acknowledged_at is not None
-    await operator.audit()
+    await operator.quiet()
 
 
 async def test_agents_are_searched_and_sorted(operator: Visitor):
@@ -81,7 +83,7 @@ async def test_agents_are_searched_and_sorted(operator: Visitor):
     await page.get_by_role("searchbox").fill("nobody of this name")
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("No agent fits.")).to_be_visible()
-    await operator.audit()
+    await operator.quiet()
 
 
 # -- live --------------------------------------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ async def test_an_action_arrives_without_the_page_being_loaded_again(operator: V
     await expect(row).to_contain_text("Translator")
     await expect(card(page, "Translator")).not_to_contain_text("$0.00 spent")
     assert await page.evaluate("window.unloaded") == "not since"
-    await operator.audit()
+    await operator.quiet()
 
 
 async def test_what_is_being_typed_stays_while_actions_arrive(operator: Visitor, served: Served):
@@ -118,16 +120,7 @@ async def test_a_page_whose_session_ended_leads_to_the_sign_in(window: Window, s
         await expect(visitor.page.get_by_label("Admin token")).to_be_visible()
 
 
-# -- on any screen, for anyone -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE, (320, 640)], ids=["wide", "phone", "zoomed"])
-async def test_it_is_sound_on_any_screen(window: Window, size: tuple[int, int], scheme: str):
-    """320 px is also what is left of a wide window at a zoom of 400 %."""
-    async with window(size=size, scheme=scheme, signed_in=True) as visitor:
-        await visitor.go("/")
-        await visitor.audit()
+# -- for anyone --------------------------------------------------------------------------------------------------------
 
 
 async def test_it_works_without_javascript(window: Window, served: Served):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.chromium import NoBrowser, executable
 from tests.browser.conftest import Window
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_right_token_opens_the_dashboard_and_signing_out_ends_it(window: Window):
@@ -34,12 +39,18 @@ async def test_a_wrong_token_is_told_beside_its_field(window: Window):
         await visitor.accessible()
 
 
-@pytest.mark.parametrize("path", ["/", "/ui/sign-in"])
-async def test_what_a_page_brings_with_it_is_its_own(window: Window, path: str):
+async def test_what_a_page_brings_with_it_is_its_own(window: Window):
     """No font, script or picture comes from elsewhere: a pod may have no road out."""
     async with window() as visitor:
         hosts = set()
         visitor.page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
         await visitor.sign_in()
-        await visitor.go(path)
+        await expect(visitor.page.get_by_role("heading", name="Research bot")).to_be_visible()
         assert len(hosts) == 1
+
+
+async def test_where_no_browser_is_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """And fails: pages that nobody looked at have not passed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoBrowser, match="apt-get install chromium"):
+        executable()
