@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from proxy.ledger.port import Admission, Call, Ledger
-from tests.sidecar import in_process
+from tests.sidecar import ADMIN_HEADERS, in_process
 
 IN_FLIGHT = 120_000_000  # nano-dollars
 
@@ -31,14 +31,19 @@ class Served:
         answer.raise_for_status()
         return answer.headers["x-ledger-action-id"]
 
+    async def reload(self) -> bool:
+        """Whether the policy file, as it now is, came in force."""
+        async with httpx.AsyncClient(base_url=self.url, headers=ADMIN_HEADERS) as client:
+            return (await client.post("/api/policy/reload")).is_success
+
 
 @asynccontextmanager
 async def serving(policy: Path, data: Path) -> AsyncIterator[Served]:
-    """Over that data folder, with one call in flight: the coder's, of IN_FLIGHT."""
+    """A sidecar over that data folder; the coder, if the policy names one, has a call of IN_FLIGHT in flight."""
     async with in_process(policy, data) as (app, url):
         ledger = app.sidecar.ledger
-        held = await ledger.authorize(
-            Call("coder", "llm", "anthropic:claude-opus-5", "anthropic", "models", IN_FLIGHT, {"output_mtok": "25"})
-        )
-        assert isinstance(held, Admission)
+        if ledger.agent("coder") is not None:
+            rates = {"output_mtok": "25"}
+            call = Call("coder", "llm", "anthropic:claude-opus-5", "anthropic", "models", IN_FLIGHT, rates)
+            assert isinstance(await ledger.authorize(call), Admission)
         yield Served(url, ledger, policy)
