@@ -102,7 +102,9 @@ class Call:
         try:
             await serving.app(scope, self.receive, self.send)
             if not (self.complete or self.disconnected):
-                logger.error("the application ended, and its answer had not")
+                # A client that sends no more may have left: an application that ends for it (a page's events) may.
+                if not self._connection.half_closed:
+                    logger.error("the application ended, and its answer had not")
                 await self._fail(_INTERNAL)
         except ConnectionAbortedError:
             self._cut()

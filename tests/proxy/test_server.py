@@ -476,6 +476,27 @@ async def test_an_app_that_ends_without_its_answer_is_an_error() -> None:
         assert error_of(await ask(port, GET + b"\r\n")) == "internal_error"
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_an_app_that_ends_because_its_client_left_is_no_error(
+    leaves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the stream of a page's events does, when the page is closed."""
+
+    async def streaming(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        if leaves:
+            await _until_disconnected(receive)
+
+    async with serving(streaming) as port, Raw.connect(port) as raw:
+        await raw.send(GET + b"\r\n")
+        if leaves:
+            raw.writer.write_eof()
+        answer = await raw.answer()
+        assert (answer.body, answer.complete) == (b"so far", False)
+    assert ("its answer had not" in caplog.text) is not leaves
+
+
 @pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)])
 async def test_an_answer_that_has_no_body_is_sent_without_one(method: bytes, status: int) -> None:
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
