@@ -140,7 +140,9 @@ async def test_a_priced_body_that_takes_too_long_is_408(tmp_path: Path, monkeypa
         assert line.load.buffered == 0
 
 
-async def test_hazard_29_a_body_of_many_values_is_read_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hazard_29_a_body_of_many_values_is_read_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     readers = []
     quote = gate.quote
 
