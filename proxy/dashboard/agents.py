@@ -35,7 +35,9 @@ STATUSES = {"": "All", "active": "Active", "paused": "Paused"}
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An agent. ``days`` is what each of the last TREND_DAYS cost, today's last; amounts in nano-dollars."""
+    """An agent. ``others`` are the budgets it has for itself beside its month; ``days`` is what each of the last
+    TREND_DAYS cost, today's last. Amounts in nano-dollars.
+    """
 
     agent: Agent
     month: Bar | None
@@ -90,6 +92,7 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
     ledger, policy = sidecar.ledger, sidecar.policy_file.rules.policy
     asked = _asked(request)
     cards, denied_today = await _cards(ledger, policy.zone, at_ms)
+    shared = _shared(ledger)
     found = sorted((card for card in cards if _matches(card, asked)), key=_ORDERS[asked.sort])
     pages = max(1, -(-len(found) // CARDS_SHOWN))
     first = (min(asked.page, pages) - 1) * CARDS_SHOWN
@@ -109,6 +112,7 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
         "count": len(cards),
         "paused": sum(card.agent.status == "paused" for card in cards),
         "month": month,
+        "shared": shared,
         "month_forecast": _forecast(month, _sum([card.days for card in cards]), 0, at_ms, policy.zone),
         "today": sum(card.today for card in cards),
         "denied_today": denied_today,
@@ -147,11 +151,22 @@ async def _cards(ledger: Ledger, zone: ZoneInfo, at_ms: int) -> tuple[list[Card]
 
 
 def _card(ledger: Ledger, agent: Agent, in_flight: int, days: list[int], at_ms: int, zone: ZoneInfo) -> Card:
-    bars = [bar(standing) for standing in ledger.standings(agent.id)]
+    bars = [bar(standing) for standing in ledger.standings(agent.id) if standing.group]
     month = next((each for each in bars if each.name == MONTHLY_BUDGET), None)
     others = [each for each in bars if each is not month]
     expected = _forecast(month, days, agent.created_at, at_ms, zone) if month else None
     return Card(agent, month, others, in_flight, days, expected)
+
+
+def _shared(ledger: Ledger) -> list[Bar]:
+    """The budgets that several agents draw on, once each."""
+    found = {
+        standing.budget.name: standing
+        for agent in ledger.agents()
+        for standing in ledger.standings(agent.id)
+        if not standing.group
+    }
+    return [bar(standing) for standing in found.values()]
 
 
 def _forecast(month: Bar, days: Sequence[int], since_ms: int, at_ms: int, zone: ZoneInfo) -> Forecast | None:

@@ -167,7 +167,9 @@ async def problem(request: Request, error: Exception) -> Response:
         status, message = 404, "No agent has this id."
     else:
         status, message = 503 if isinstance(error, LedgerUnavailable) else 409, str(error)
-    return render("problem.html", status=status, code=status, message=message)
+    if status == 404 and message == "Not Found":
+        message = "There is no such page."
+    return render("problem.html", status=status, code=status, message=message, posted=request.method == "POST")
 
 
 def _own_path(path: str) -> str:

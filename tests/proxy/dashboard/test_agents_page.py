@@ -28,7 +28,8 @@ def bar(amount: int, spent: int, reserved: int = 0) -> Bar:
 
 
 def standing(name: str, amount: int, spent: int, reserved: int = 0) -> Standing:
-    return Standing(Budget(name, amount, "month", UTC_ZONE), "a", span("month", NOW, UTC_ZONE), spent, reserved)
+    group = "" if name == "team" else "a"
+    return Standing(Budget(name, amount, "month", UTC_ZONE), group, span("month", NOW, UTC_ZONE), spent, reserved)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,7 @@ async def test_totals_are_of_every_agents_month(sidecar, shelf):
         shelf.held[name] = Agent(name, name, "", "", 10 * USD, None, 0, status=status)
         shelf.standing[name] = [
             standing(MONTHLY_BUDGET, 10 * USD, 2 * USD, USD),
+            standing("day", 9 * USD, USD),
             standing("team", 99 * USD, 50 * USD),
         ]
     shelf.open = [Reservation("x", "a", "demo:gpt-4o", USD, NOW)]
@@ -77,7 +79,8 @@ async def test_totals_are_of_every_agents_month(sidecar, shelf):
     assert (page["count"], page["paused"]) == (2, 1)
     assert (page["month"].amount, page["month"].spent, page["month"].reserved) == (20 * USD, 4 * USD, 2 * USD)
     assert [card.in_flight for card in page["cards"]] == [1, 0]
-    assert [bar.name for bar in page["cards"][0].others] == ["team"]
+    assert [bar.name for bar in page["cards"][0].others] == ["day"]
+    assert [(bar.name, bar.spent) for bar in page["shared"]] == [("team", 50 * USD)]
 
 
 async def test_today_is_since_midnight_and_the_trend_has_thirty_days(sidecar, shelf):

@@ -35,7 +35,7 @@ def test_only_text_is_touched():
 
 
 def test_hazard_32_markup_in_a_value_is_text_on_the_page():
-    page = render("problem.html", status=400, code=400, message="<script>\r\nalert(1)</script>")
+    page = render("problem.html", status=400, code=400, message="<script>\r\nalert(1)</script>", posted=True)
     assert b"<h1>&lt;script&gt;\\x0d\\x0aalert(1)&lt;/script&gt;</h1>" in page.body
 
 
