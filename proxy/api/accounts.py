@@ -37,12 +37,15 @@ async def acknowledge(sidecar: Sidecar, request: Request) -> Response:
 
 
 async def spend(sidecar: Sidecar, request: Request) -> Response:
-    """Totals by any of the groups, in the order they are named; by agent, if none is."""
+    """Totals by any of the groups, in the order they are named; by agent, if none is. An agent sees its own."""
     query = Query(request.query_params)
     names = query.choices("groupBy", GROUPS) or ["agent"]
     since, until = query.time("since"), query.time("until")
+    agent_id = query.text("agentId") or principal_of(request).agent_id
     query.done()
-    rows = await sidecar.ledger.spend([GROUPS[name] for name in names], since, until)
+    if agent_id is not None:
+        own(request, agent_id)
+    rows = await sidecar.ledger.spend([GROUPS[name] for name in names], since, until, agent_id)
     items = [
         {name: row[GROUPS[name]] for name in names} | {"cost": usd(row["cost"]), "actions": row["actions"]}
         for row in rows
