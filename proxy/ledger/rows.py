@@ -50,7 +50,9 @@ _PIECE = 1 << 16  # bytes decoded in one go: the event loop waits that long for 
 _WORDS_KEPT = 20_000
 
 _ADD_ACTIONS = "INSERT INTO actions VALUES (?,?,?,?,?,?,?,?,?)"
-_COUNT_REPEATS = "UPDATE actions SET count = count + ? WHERE id = ? RETURNING seq, at, kind"
+_COUNT_REPEATS = """
+UPDATE actions SET count = count + :times WHERE id = :id RETURNING seq, id, at, agent, outcome, kind, 0, :times, ''
+"""
 _ADD_ALERTS = """
 INSERT INTO alerts (id, at, agent, open, row) SELECT
     value ->> '$.id', value ->> '$.created_at', value ->> '$.agent_id', TRUE, json_remove(value, '$.once', '$.until_ms')
@@ -140,7 +142,7 @@ class Rows:
         for line in lines:
             if line.counts:
                 for action_id, times in _loads(line.counts).items():
-                    self.totals.repeat(self._db.execute(_COUNT_REPEATS, (times, action_id)).fetchall(), times)
+                    self.totals.repeat(self._db.execute(_COUNT_REPEATS, {"times": times, "id": action_id}).fetchall())
             if line.alerts:
                 self._db.execute(_ADD_ALERTS, (_text(line.alerts),))
             if line.type == "acknowledge":

@@ -21,6 +21,8 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _KINDS = ("agent", "owner_id", "role", "upstream", "price")
 
+_ORDER = {"day": 0, "agent": 1, "outcome": 2}  # of the totals themselves
+
 # The values of a row's groups, each in a form that sorts as it should and ends with how it is shown.
 _Shown = tuple[Any, ...]
 _Keys = tuple[_Shown, ...]
@@ -119,16 +121,21 @@ class _Sums:
         return (min if which == "min" else max)(moments) if moments else None
 
     def _add_totals(self, whole: Span) -> None:
-        """Those of an agent are found by its kinds, day by day: there may be thousands of others."""
-        columns = "".join([f"{'totals.day' if group in TIMES else group}, " for group in self._groups])
-        values = [whole.start_ms, whole.end_ms]
-        days, tables, where = "", "totals CROSS JOIN kinds", "totals.day >= ? AND totals.day < ?"
+        """In their own order where that serves: then nothing is sorted. An agent's are found day by day."""
+        columns = ["day" if group in TIMES else group for group in self._groups]
+        by = sorted(dict.fromkeys(columns), key=lambda column: _ORDER.get(column, len(_ORDER)))
+        days, tables, values = "", "totals", [whole.start_ms, whole.end_ms]
+        conditions = ["totals.day >= ? AND totals.day < ?"]
         if self._agents is not None:
-            days, tables = _DAYS, "held CROSS JOIN kinds CROSS JOIN totals"
-            where = "totals.day = held.day AND agent = ?"
+            days, tables, conditions = _DAYS, "held CROSS JOIN totals", ["totals.day = held.day AND totals.agent = ?"]
             values += [whole.end_ms, *self._agents]
-        sql = f"{days} SELECT {columns}sum(dollars), sum(rest), sum(actions) FROM {tables}"  # noqa: S608
-        self._add(self._db.execute(f"{sql} WHERE kind = number AND {where} {self._by}", values), 1, self._shown)
+        if not _ORDER.keys() >= set(by):
+            tables, conditions = f"{tables} CROSS JOIN kinds", [*conditions, "number = kind"]
+        names = {column: f"totals.{column}" if column in _ORDER else column for column in by}
+        shown = "".join([f"{names[column]}, " for column in columns])
+        sql = f"{days} SELECT {shown}sum(dollars), sum(rest), sum(actions) FROM {tables}"  # noqa: S608
+        sql += f" WHERE {' AND '.join(conditions)} {'GROUP BY' if by else ''} {', '.join(names.values())}"
+        self._add(self._db.execute(sql, values), 1, self._shown)
 
     def _add_rows(self, part: _Part) -> None:
         where = f"actions.outcome IN ({','.join('?' * len(self._outcomes))}) AND at >= ? AND at < ?"

@@ -23,13 +23,14 @@ Row = tuple[int, str, int, int, int, int, int, int, str]
 # Rows of lines after `summed_to` are not in the totals yet; NULL: all are.
 TOTALS = """
 CREATE TABLE totals (
-    day INTEGER, kind INTEGER, dollars INTEGER, rest INTEGER, actions INTEGER, PRIMARY KEY (day, kind)
+    day INTEGER, agent INTEGER, outcome INTEGER, kind INTEGER, dollars INTEGER, rest INTEGER, actions INTEGER,
+    PRIMARY KEY (day, agent, outcome, kind)
 ) WITHOUT ROWID;
 CREATE TABLE totalled (zone TEXT, summed_to INTEGER);
 INSERT INTO totalled VALUES ('UTC', NULL);
 """
 _ADD = """
-INSERT INTO totals VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET
+INSERT INTO totals VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
     dollars = dollars + excluded.dollars, rest = rest + excluded.rest, actions = actions + excluded.actions
 """
 _BATCH = 10_000
@@ -44,7 +45,9 @@ class Totals:
         self.zone = _zone(key)
         if self.zone is None:
             self._summed_to = 0
-        self._days: dict[int, dict[int, list[int]]] = {}  # what is not written yet: cost and count, by day and kind
+        self._days: dict[
+            int, dict[int, list[int]]
+        ] = {}  # not written yet: cost, count, agent, outcome, by day and kind
         self._start = self._end = 0  # of the day that was looked up last
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -52,17 +55,21 @@ class Totals:
         if self._summed_to is None:
             self._sum(rows)
 
-    def repeat(self, rows: Iterable[tuple[int, int, int]], times: int) -> None:
-        """That many more actions, of each of the rows (seq, at, kind)."""
-        for seq, at, kind in rows:
-            if self._summed_to is None or seq <= self._summed_to:
-                self._days.setdefault(self._day_of(at)[0], {}).setdefault(kind, [0, 0])[1] += times
+    def repeat(self, rows: Iterable[Row]) -> None:
+        """More actions, of rows that there are: each with no cost, and how many more."""
+        held = self._summed_to
+        self._sum(row for row in rows if held is None or row[0] <= held)
 
     def write(self) -> None:
         """What was added since the last time."""
         for day, sums in self._days.items():
-            rows = [(day, kind, cost // NANO, cost % NANO, count) for kind, (cost, count) in sums.items()]
-            self._db.executemany(_ADD, rows)
+            self._db.executemany(
+                _ADD,
+                [
+                    (day, agent, outcome, kind, cost // NANO, cost % NANO, count)
+                    for kind, (cost, count, agent, outcome) in sums.items()
+                ],
+            )
         self._days = {}
 
     def behind(self, zone: ZoneInfo) -> bool:
@@ -75,7 +82,9 @@ class Totals:
             log.info("totals are made anew from the read index's rows, by the days of %s", zone.key)
             self._db.execute("DELETE FROM totals")
             self.zone, self._summed_to, self._start, self._end = zone, 0, 0, 0
-        sql = "SELECT seq, '', at, 0, 0, kind, cost, count, '' FROM actions WHERE seq > ? ORDER BY seq LIMIT ?"
+        sql = (
+            "SELECT seq, '', at, agent, outcome, kind, cost, count, '' FROM actions WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
         rows: list[Row] = self._db.execute(sql, (self._summed_to, _BATCH)).fetchall()
         self._sum(rows)
         self.write()
@@ -88,13 +97,13 @@ class Totals:
     def _sum(self, rows: Iterable[Row]) -> None:
         start = end = 0
         sums: dict[int, list[int]] = {}
-        for _, _, at, _, _, kind, cost, count, _ in rows:
+        for _, _, at, agent, outcome, kind, cost, count, _ in rows:
             if not start <= at < end:
                 start, end = self._day_of(at)
                 sums = self._days.setdefault(start, {})
             held = sums.get(kind)
             if held is None:
-                sums[kind] = [cost, count]
+                sums[kind] = [cost, count, agent, outcome]
             else:
                 held[0] += cost
                 held[1] += count
