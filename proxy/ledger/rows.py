@@ -120,9 +120,16 @@ class Rows:
     """Writes them, within the transaction that the caller ends."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        self.totals = Totals(db)
         self._db = db
         self._kinds = _Kinds(db)
+        self._totals: Totals | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """Raises sqlite3.Error."""
+        if self._totals is None:
+            self._totals = Totals(self._db)
+        return self._totals
 
     def add(self, text: bytes) -> None:
         """Of whole lines of the journal. Raises sqlite3.Error, or as ``read_lines``."""
@@ -133,7 +140,7 @@ class Rows:
     def forget(self) -> None:
         """What was known of the tables: to be called where what was written is taken back."""
         self._kinds.clear()
-        self.totals = Totals(self._db)
+        self._totals = None
 
     def _add(self, lines: list[Line]) -> None:
         made = [self._row(line) for line in lines if line.type in FINAL]
