@@ -81,11 +81,18 @@ def dumps(value: Any) -> str:
 
     Raises RecursionError for what is nested too deep.
     """
+    kind = type(value)  # most values are of these, and each is asked of an answer's thousands
+    if kind is str:
+        return _text(value)
+    if kind is int:
+        return str(value)
+    if kind is dict:
+        return "{" + ",".join([f"{_text(str(key))}:{dumps(item)}" for key, item in value.items()]) + "}"
     if isinstance(value, Decimal):
         # Beyond any amount an exponent stays one: 1e999999999 written out would fill the memory.
         return f"{value:f}" if abs(value.adjusted()) < 30 else str(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(str(key))}:{dumps(item)}" for key, item in value.items()) + "}"
+        return dumps(dict(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ",".join(map(dumps, value)) + "]"
     return json.dumps(value)
@@ -140,6 +147,7 @@ def _fraction(digits: str) -> Decimal:
 
 
 _decode: Final = Decoder(float_hook=_fraction).decode
+_text: Final = json.encoder.encode_basestring_ascii
 _encode: Final = Encoder(decimal_format="number").encode
 
 

@@ -27,7 +27,7 @@ def routes(sidecar: Sidecar) -> list[Route]:
         "/api/export": {"GET": Method(admin, actions.export)},
         "/api/alerts": {"GET": Method(agent, accounts.alerts)},
         "/api/alerts/{id}/acknowledge": {"POST": Method(admin, accounts.acknowledge)},
-        "/api/spend": {"GET": Method(admin, accounts.spend)},
+        "/api/spend": {"GET": Method(agent, accounts.spend)},
         "/api/reservations": {"GET": Method(admin, accounts.reservations)},
         "/api/policy": {"GET": Method(admin, policy.shown)},
         "/api/policy/reload": {"POST": Method(admin, policy.reload)},

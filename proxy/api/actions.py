@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from policy.money import usd
 from proxy.access import refusal_response
 from proxy.api.fields import Fields, Query
-from proxy.api.resource import answer, idempotency_of, own, principal_of, read_body
+from proxy.api.resource import answer, array, as_json, idempotency_of, own, principal_of, read_body
 from proxy.api.wire import ACTION_FIELDS, action_json, charge_json
 from proxy.denials import Refused, refused
 from proxy.jsontext import dumps
@@ -105,7 +105,8 @@ async def listed(sidecar: Sidecar, request: Request) -> Response:
         query.note("cursor", str(error))
         query.done()
         raise
-    return answer({"items": [action_json(action) for action in page.items], "nextCursor": page.next_cursor})
+    items = await array(page.items, action_json)
+    return as_json(f'{{"items":{items},"nextCursor":{dumps(page.next_cursor)}}}')
 
 
 async def shown(sidecar: Sidecar, request: Request) -> Response:

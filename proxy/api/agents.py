@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from proxy.api.fields import Fields
-from proxy.api.resource import answer, own, read_body
+from proxy.api.resource import answer, array, as_json, own, read_body
 from proxy.api.wire import action_json, agent_json, budgets_json
 from proxy.denials import Refused
 from proxy.identify import digest, new_key
@@ -41,7 +42,7 @@ async def create(sidecar: Sidecar, request: Request) -> Response:
 
 
 async def listed(sidecar: Sidecar, request: Request) -> Response:
-    return answer([agent_json(sidecar.ledger, agent) for agent in sidecar.ledger.agents()])
+    return as_json(await array(sidecar.ledger.agents(), partial(agent_json, sidecar.ledger)))
 
 
 async def shown(sidecar: Sidecar, request: Request) -> Response:

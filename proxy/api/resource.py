@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -20,6 +21,8 @@ from proxy.ledger.port import AgentUnknown, IdempotencyConflict, LedgerUnavailab
 from proxy.state import Sidecar
 
 BODY_MAX = 1024 * 1024
+
+T = TypeVar("T")
 
 Handler = Callable[[Sidecar, Request], Awaitable[Response]]
 
@@ -133,7 +136,22 @@ def idempotency_of(fields: Fields, request: Request, body: bytes) -> tuple[str, 
 
 def answer(value: Any, status: int = 200) -> Response:
     """JSON with exact numbers."""
-    return Response(dumps(value), status, media_type="application/json")
+    return as_json(dumps(value), status)
+
+
+async def array(values: Sequence[T], shown: Callable[[T], Any], at_once: int = 25) -> str:
+    """Their JSON, made so many at a time: between them the event loop does what waits, be it thousands."""
+    made = []
+    for first in range(0, len(values), at_once):
+        if first:
+            await asyncio.sleep(0)
+        made += [dumps(shown(value)) for value in values[first : first + at_once]]
+    return f"[{','.join(made)}]"
+
+
+def as_json(text: str, status: int = 200) -> Response:
+    """What is JSON already."""
+    return Response(text, status, media_type="application/json")
 
 
 def _media_type(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from collections import Counter, defaultdict
@@ -28,6 +29,7 @@ ACTIONS_SHOWN = 12
 ALERTS_SHOWN = 5
 TREND_DAYS = 30
 REASON_MAX = 200
+_AT_ONCE = 20
 
 SORTS = {"attention": "Needs attention", "name": "Name", "spent": "Spent this month", "today": "Spent today"}
 STATUSES = {"": "All", "active": "Active", "paused": "Paused"}
@@ -138,16 +140,17 @@ async def _cards(ledger: Ledger, zone: ZoneInfo, at_ms: int) -> tuple[list[Card]
     dates = days_back(at_ms, zone, TREND_DAYS)
     place = {date: number for number, (date, _) in enumerate(dates)}
     days: defaultdict[str, list[int]] = defaultdict(lambda: [0] * TREND_DAYS)
-    denied = 0
-    for row in await ledger.spend(["agent", "day", "outcome"], dates[0][1], None):
-        if (number := place.get(row["day"])) is None:
-            continue
-        days[row["agent"]][number] += row["cost"]
-        if number == TREND_DAYS - 1 and row["outcome"] == "denied":
-            denied += row["actions"]
+    for row in await ledger.spend(["agent", "day"], dates[0][1], None):
+        if (number := place.get(row["day"])) is not None:
+            days[row["agent"]][number] += row["cost"]
+    today = await ledger.spend(["outcome"], dates[-1][1], None)
     in_flight = Counter(reservation.agent_id for reservation in ledger.reservations())
-    cards = [_card(ledger, agent, in_flight[agent.id], days[agent.id], at_ms, zone) for agent in ledger.agents()]
-    return cards, denied
+    cards: list[Card] = []
+    for agent in ledger.agents():
+        if len(cards) % _AT_ONCE == 0:
+            await asyncio.sleep(0)  # calls go first: there may be hundreds
+        cards.append(_card(ledger, agent, in_flight[agent.id], days[agent.id], at_ms, zone))
+    return cards, sum(row["actions"] for row in today if row["outcome"] == "denied")
 
 
 def _card(ledger: Ledger, agent: Agent, in_flight: int, days: list[int], at_ms: int, zone: ZoneInfo) -> Card:

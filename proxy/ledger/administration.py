@@ -12,7 +12,7 @@ from typing import Any
 from policy.decide import TRANSIENT, Standing
 from policy.model import Policy
 from policy.periods import Span
-from proxy.ledger import queries
+from proxy.ledger import queries, spending
 from proxy.ledger.adjusting import adjust_entry
 from proxy.ledger.answers import Answers
 from proxy.ledger.entries import Entry, Idempotency
@@ -34,9 +34,9 @@ from proxy.ledger.port import (
     ManagedField,
     Recorded,
 )
-from proxy.ledger.queries import Spent
 from proxy.ledger.reading import Reading
 from proxy.ledger.rulebook import Rulebook
+from proxy.ledger.spending import Spent
 from proxy.ledger.store import Store
 
 _CHANGEABLE = frozenset(Agent.__dataclass_fields__) - {"id", "created_at", "managed", "keys"}
@@ -64,6 +64,7 @@ class Administration(Reading):
             if entry is not None:
                 entry.alerts = unseen(opens, store.index.whole_from, entry.at)
             seq = store.commit(entry) if entry is not None else 0
+            store.index.sum_by(policy.zone)
             self._rules, self._strict = rules, policy.durability == "strict"
             store.book.told_to.clear()  # perhaps other thresholds
             keyed = [(spec.id, spec.key) for spec in policy.agents.values() if spec.key is not None]
@@ -87,7 +88,8 @@ class Administration(Reading):
             try:
                 for span in set(opens.values()):
                     await store.index.reach(store.journal.tip)
-                    query = partial(queries.spent, since=span.start_ms, until=span.end_ms)
+                    zone = store.index.zone
+                    query = partial(spending.spent, since=span.start_ms, until=span.end_ms, zone=zone)
                     seen[span], spent[span] = await store.index.read(query)
             finally:
                 store.tape = None

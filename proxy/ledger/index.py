@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
 
 from proxy.ledger import rows
 from proxy.ledger.chain import MALFORMED, newer
@@ -107,6 +108,7 @@ class Index:
         self._anew = False  # all that it holds was read by this process: what does not follow is the journal's fault
         self._db, self._place = self._open()
         self._rows = rows.Rows(self._db)
+        self.zone = self._rows.totals.zone or ZoneInfo("UTC")
         self._thread = threading.Thread(target=self._follow_forever, name="index", daemon=True)
         self._thread.start()
         self.follow(tip)
@@ -133,6 +135,11 @@ class Index:
         self._target = tip
         if not self._work.is_set():
             self._work.set()
+
+    def sum_by(self, zone: ZoneInfo) -> None:
+        """Totals are by that zone's days from now on; the thread makes them anew where they are by another's."""
+        self.zone = zone
+        self._work.set()
 
     async def reach(self, tip: Mark) -> None:
         """Return once all up to there is in the index. Raises LedgerUnavailable if it can't be."""
@@ -239,9 +246,11 @@ class Index:
             self._work.clear()
             self.failure = None
             try:
-                while not self._closing.is_set() and self._place.seq < self._target.seq:
-                    self._follow()
-                    self._tell()
+                while not self._closing.is_set() and (self._lags() or self._rows.totals.behind(self.zone)):
+                    if self._lags():
+                        self._follow()
+                        self._tell()
+                    self._sum_up()
             except _Foreign:
                 self._place = self._renew(self._db)
                 self._rows.forget()
@@ -255,6 +264,15 @@ class Index:
                     self._path.unlink(missing_ok=True)  # damaged, where a full disk is not: a restart makes it anew
                 log.error("%s", self.failure)
             self._tell()  # even if nothing was left to do: one may have begun to wait just before
+
+    def _lags(self) -> bool:
+        return self._place.seq < self._target.seq
+
+    def _sum_up(self) -> None:
+        zone = self.zone
+        if self._rows.totals.behind(zone):
+            self._rows.totals.catch_up(zone)
+            self._db.commit()
 
     def _tell(self) -> None:
         if self._waiters:

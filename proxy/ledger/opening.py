@@ -12,8 +12,8 @@ from proxy.ledger.entries import Entry, Hold, Notice, Opened
 from proxy.ledger.journal import month_of
 from proxy.ledger.notices import notice
 from proxy.ledger.port import Action, Agent
-from proxy.ledger.queries import Spent
 from proxy.ledger.rulebook import Rulebook
+from proxy.ledger.spending import Spent
 
 _FIELDS = ("name", "role", "owner_id", "monthly_budget", "per_action_limit", "auto_resume")
 

@@ -372,16 +372,22 @@ class Ledger(Protocol):
     def export(self, query: ActionFilter) -> AsyncIterator[Action]:
         """All that match, oldest first, in bounded memory; ``limit`` and ``cursor`` are ignored."""
 
-    async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
-        """Newest first."""
+    async def alerts(
+        self, agent_id: str | None = None, limit: int = 1000, *, open_only: bool = False
+    ) -> Sequence[Alert]:
+        """Newest first; ``open_only``: those not acknowledged."""
 
     def open_alerts(self) -> int:
         """How many are not acknowledged, of the latest thousand."""
 
-    async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
+    async def spend(
+        self, group_by: Sequence[str], since: int | None, until: int | None, agent_id: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
         """Totals: each row has the groups' values, ``cost`` (nano-dollars) and ``actions``.
 
-        Groups: agent, owner_id, role, upstream, price, target, outcome, hour, day, month (of UTC).
+        Groups: agent, owner_id, role, upstream, price, target, outcome, and hour, day, month of the policy's zone, as
+        ``2026-11-22T14:00+05:45`` (``…Z`` at UTC), ``2026-11-22``, ``2026-11``. An action is of when it was authorized.
+        ``agent_id``: that agent's alone. Quick for any span, but by hour, which adds up each action.
         """
 
     def health(self) -> Health: ...

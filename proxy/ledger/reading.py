@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from proxy.ledger import queries
+from proxy.ledger import queries, spending
 from proxy.ledger.port import Action, ActionFilter, Alert, Page, Reservation
 from proxy.ledger.store import Store
 from proxy.ledger.unrecorded import Unrecorded
@@ -53,16 +53,23 @@ class Reading:
                 return
             place = rows[-1][1]
 
-    async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
+    async def alerts(
+        self, agent_id: str | None = None, limit: int = 1000, *, open_only: bool = False
+    ) -> Sequence[Alert]:
         await self._store.caught_up()
-        held = await self._store.index.read(partial(queries.alerts, agent_id=agent_id, limit=limit))
+        query = partial(queries.alerts, agent_id=agent_id, limit=limit, open_only=open_only)
+        held = await self._store.index.read(query)
         return [*self._unrecorded.alerts, *held][:limit] if agent_id is None else held
 
     def open_alerts(self) -> int:
-        held = [*self._unrecorded.alerts, *self._store.book.alerts.values()]
-        return sum(alert.acknowledged_at is None for alert in held)
+        recorded = self._store.book.alerts.values()
+        return len(self._unrecorded.alerts) + sum(alert.acknowledged_at is None for alert in recorded)
 
-    async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
-        queries.check_groups(group_by)
+    async def spend(
+        self, group_by: Sequence[str], since: int | None, until: int | None, agent_id: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        spending.check_groups(group_by)
         await self._store.caught_up()
-        return await self._store.index.read(partial(queries.spend, groups=group_by, since=since, until=until))
+        index = self._store.index
+        query = partial(spending.spend, groups=group_by, since=since, until=until, zone=index.zone, agent_id=agent_id)
+        return await index.read(query)

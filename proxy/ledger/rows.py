@@ -1,7 +1,8 @@
 """The read index's tables, and how lines of the journal become their rows.
 
 A row costs about 10 µs, most of it sqlite's: so it has three indexes and no more, their keys are numbers that stand for
-words, and lines are decoded by the hundred. The rest (repeats, alerts, keys) is seldom, and plain.
+words, what it is summed by is one number that stands for its kind, and lines are decoded by the hundred. The rest
+(repeats, alerts, keys) is seldom, and plain.
 """
 
 from __future__ import annotations
@@ -14,22 +15,31 @@ from msgspec import DecodeError, Raw, Struct, convert
 from msgspec.json import Decoder
 
 from proxy.ledger.entries import FINAL, dumps, loads
+from proxy.ledger.totals import TOTALS, Row, Totals
 
-VERSION = 3
-SCHEMA = """
+VERSION = 4
+SCHEMA = f"""
 CREATE TABLE begin (month TEXT, seq INTEGER);
 CREATE TABLE place (month TEXT, offset INTEGER, seq INTEGER, head TEXT);
 CREATE TABLE words (number INTEGER PRIMARY KEY, word TEXT UNIQUE);
+CREATE TABLE kinds (
+    number INTEGER PRIMARY KEY, agent INTEGER, owner_id INTEGER, role INTEGER, upstream INTEGER, price INTEGER,
+    target INTEGER, outcome INTEGER
+);
+CREATE INDEX kinds_agent ON kinds (agent, target, outcome);
 CREATE TABLE actions (
-    seq INTEGER PRIMARY KEY, id TEXT, at INTEGER, agent INTEGER, owner_id INTEGER, role INTEGER, upstream INTEGER,
-    price INTEGER, target INTEGER, outcome INTEGER, cost INTEGER, count INTEGER, row TEXT
+    seq INTEGER PRIMARY KEY, id TEXT, at INTEGER, agent INTEGER, outcome INTEGER, kind INTEGER, cost INTEGER,
+    count INTEGER, row TEXT
 );
 CREATE INDEX actions_id ON actions (id);
 CREATE INDEX actions_outcome ON actions (outcome, at);
 CREATE INDEX actions_agent ON actions (agent, outcome, at);
-CREATE TABLE alerts (number INTEGER PRIMARY KEY, id TEXT UNIQUE, at INTEGER, agent TEXT, row TEXT);
+{TOTALS}
+CREATE TABLE alerts (number INTEGER PRIMARY KEY, id TEXT UNIQUE, at INTEGER, agent TEXT, open INTEGER, row TEXT);
 CREATE INDEX alerts_at ON alerts (at);
 CREATE INDEX alerts_agent ON alerts (agent, at);
+CREATE INDEX alerts_open_at ON alerts (at) WHERE open;
+CREATE INDEX alerts_open_agent ON alerts (agent, at) WHERE open;
 CREATE TABLE idempotency (
     agent TEXT, key TEXT, digest TEXT, at INTEGER, action_id TEXT, verdict TEXT, PRIMARY KEY (agent, key)
 ) WITHOUT ROWID;
@@ -39,14 +49,23 @@ CREATE INDEX idempotency_at ON idempotency (at);
 _PIECE = 1 << 16  # bytes decoded in one go: the event loop waits that long for its turn, some 0.2 ms
 _WORDS_KEPT = 20_000
 
-_ADD_ACTIONS = "INSERT INTO actions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_COUNT_REPEATS = "UPDATE actions SET count = count + ? WHERE id = ?"
+_ADD_ACTIONS = "INSERT INTO actions VALUES (?,?,?,?,?,?,?,?,?)"
+_COUNT_REPEATS = """
+UPDATE actions SET count = count + :times WHERE id = :id RETURNING seq, id, at, agent, outcome, kind, 0, :times, ''
+"""
 _ADD_ALERTS = """
-INSERT INTO alerts (id, at, agent, row) SELECT
-    value ->> '$.id', value ->> '$.created_at', value ->> '$.agent_id', json_remove(value, '$.once', '$.until_ms')
+INSERT INTO alerts (id, at, agent, open, row) SELECT
+    value ->> '$.id', value ->> '$.created_at', value ->> '$.agent_id', TRUE, json_remove(value, '$.once', '$.until_ms')
 FROM json_each(?)
 """
-_ACKNOWLEDGE = "UPDATE alerts SET row = json_set(row, '$.acknowledged_at', ?) WHERE id = ?"
+_ACKNOWLEDGE = "UPDATE alerts SET open = FALSE, row = json_set(row, '$.acknowledged_at', ?) WHERE id = ?"
+_FIND_KIND = """
+SELECT number FROM kinds
+WHERE agent = ? AND owner_id = ? AND role = ? AND upstream = ? AND price IS ? AND target = ? AND outcome = ?
+"""
+_ADD_KIND = """
+INSERT INTO kinds (agent, owner_id, role, upstream, price, target, outcome) VALUES (?,?,?,?,?,?,?)
+"""
 _ADD_KEYS = "INSERT OR REPLACE INTO idempotency VALUES (?,?,?,?,?,?)"
 
 _NONE = Raw(b"")
@@ -102,24 +121,35 @@ class Rows:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._numbers = _Numbers(db)
+        self._kinds = _Kinds(db)
+        self._totals: Totals | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """Raises sqlite3.Error."""
+        if self._totals is None:
+            self._totals = Totals(self._db)
+        return self._totals
 
     def add(self, text: bytes) -> None:
         """Of whole lines of the journal. Raises sqlite3.Error, or as ``read_lines``."""
         for piece in _pieces(text):
             self._add(read_lines(piece))
+        self.totals.write()
 
     def forget(self) -> None:
-        """The words that were known: to be called where what was written is taken back."""
-        self._numbers.clear()
+        """What was known of the tables: to be called where what was written is taken back."""
+        self._kinds.clear()
+        self._totals = None
 
     def _add(self, lines: list[Line]) -> None:
-        finals = [line for line in lines if line.type in FINAL]
-        self._db.executemany(_ADD_ACTIONS, [self._row(line) for line in finals])
+        made = [self._row(line) for line in lines if line.type in FINAL]
+        self._db.executemany(_ADD_ACTIONS, made)
+        self.totals.add(made)
         for line in lines:
             if line.counts:
-                counts = _loads(line.counts)
-                self._db.executemany(_COUNT_REPEATS, [(times, action_id) for action_id, times in counts.items()])
+                for action_id, times in _loads(line.counts).items():
+                    self.totals.repeat(self._db.execute(_COUNT_REPEATS, {"times": times, "id": action_id}).fetchall())
             if line.alerts:
                 self._db.execute(_ADD_ALERTS, (_text(line.alerts),))
             if line.type == "acknowledge":
@@ -127,23 +157,42 @@ class Rows:
             if line.idempotency:
                 self._db.execute(_ADD_KEYS, _answer(line))
 
-    def _row(self, line: Line) -> tuple[Any, ...]:
-        found, number = _read_action(line.action), self._numbers
-        return (
-            line.seq,
-            found.id,
-            found.created_at,
-            number[found.agent_id],
-            number[found.owner_id],
-            number[found.role],
-            number[found.upstream],
-            number[found.price],
-            number[found.target],
-            number[found.outcome],
-            found.cost,
-            found.count,
-            _text(line.action),
-        )
+    def _row(self, line: Line) -> Row:
+        found = _read_action(line.action)
+        kind, agent, outcome = self._kinds[
+            found.agent_id, found.owner_id, found.role, found.upstream, found.price, found.target, found.outcome
+        ]
+        text = _text(line.action)
+        return line.seq, found.id, found.created_at, agent, outcome, kind, found.cost, found.count, text
+
+
+# Agent, owner_id, role, upstream, price, target and outcome of an action: all that it is summed by, but its time.
+_Kind = tuple[str, str, str, str, str | None, str, str]
+
+
+class _Kinds(dict[_Kind, tuple[int, int, int]]):
+    """The number of each, as the table has it, with its agent's and its outcome's; what it lacks is given one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._numbers = _Numbers(db)
+
+    def clear(self) -> None:
+        super().clear()
+        self._numbers.clear()
+
+    def __missing__(self, kind: _Kind) -> tuple[int, int, int]:
+        if len(self) >= _WORDS_KEPT:
+            self.clear()
+        words = [self._numbers[word] for word in kind]
+        found = self._db.execute(_FIND_KIND, words).fetchone()
+        number = found[0] if found else self._db.execute(_ADD_KIND, words).lastrowid
+        agent, outcome = words[0], words[-1]
+        assert number is not None
+        assert agent is not None
+        assert outcome is not None
+        self[kind] = number, agent, outcome
+        return self[kind]
 
 
 class _Numbers(dict[str | None, int | None]):

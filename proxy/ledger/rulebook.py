@@ -35,6 +35,7 @@ class Rulebook:
         month = Budget(MONTHLY_BUDGET, 0, "month", policy.zone, Scope(each="agent"))
         self.terms = {budget.name: Terms(_signature(budget), budget.amount) for budget in (month, *policy.budgets)}
         self._month = month
+        self._anywhere = [_anywhere(policy, budget) for budget in policy.budgets]
         self._matches: dict[tuple[str, str, str | None], tuple[Agent, Matched]] = {}
         self._plans: dict[tuple[str, str, str | None], Plan] = {}
         self._spans: dict[tuple[PeriodName, ZoneInfo], Span] = {}
@@ -127,10 +128,7 @@ class Rulebook:
     def standings_of(self, book: Book, agent: Agent, at: int) -> list[Standing]:
         """Every budget that counts some call of the agent's: of those cut by upstream or price, the groups in use."""
         standings = [self._standing(book, self.month_of(agent), agent.id, at)]
-        for budget in self.policy.budgets:
-            each = budget.scope.each if budget.scope.each not in ("upstream", "price") else None
-            anywhere = replace(budget, scope=replace(budget.scope, upstreams=(), prices=(), each=each))
-            alone = replace(self.policy, budgets=(anywhere,))
+        for budget, each, alone in self._anywhere:
             for _, group in budgets_for(
                 alone, agent_id=agent.id, owner_id=agent.owner_id, role=agent.role, upstream="", price=None
             ):
@@ -141,6 +139,13 @@ class Rulebook:
     def _groups(self, book: Book, budget: Budget, at: int) -> Iterator[str]:
         start_ms = self.span(budget.period, budget.zone, at).start_ms
         return (group for name, group, start in book.balances if name == budget.name and start == start_ms)
+
+
+def _anywhere(policy: Policy, budget: Budget) -> tuple[Budget, str | None, Policy]:
+    """The budget, what of the agent it is cut by, and a policy of it alone that counts calls to anywhere."""
+    each = budget.scope.each if budget.scope.each not in ("upstream", "price") else None
+    anywhere = replace(budget, scope=replace(budget.scope, upstreams=(), prices=(), each=each))
+    return budget, each, replace(policy, budgets=(anywhere,))
 
 
 def _signature(budget: Budget) -> str:

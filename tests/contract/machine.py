@@ -289,10 +289,13 @@ class Machine(RuleBasedStateMachine):
             assert self.do(self.world.ledger.action(row.id)) == row
         within = [row for row in rows if matches(ActionFilter(since=query.since, until=query.until), row)]
         totals, counts = Counter({(): 0} if not groups else {}), Counter({(): 0} if not groups else {})
+        of_agent = query.agent_id if query.limit % 2 else None
         for row in within:
-            totals[group_of(row, groups)] += row.cost
-            counts[group_of(row, groups)] += row.count
-        spend = self.do(self.world.ledger.spend(groups, query.since, query.until))
+            if of_agent in (None, row.agent_id):
+                by = group_of(row, groups, self.model.policy.zone)
+                totals[by] += row.cost
+                counts[by] += row.count
+        spend = self.do(self.world.ledger.spend(groups, query.since, query.until, of_agent))
         told = {tuple(each[group] for group in groups): (each["cost"], each["actions"]) for each in spend}
         assert told == {key: (totals[key], counts[key]) for key in counts}
         self.model.now = self.now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from policy.decide import Standing
 from proxy.ledger.port import Action, ActionFilter, Agent, Alert, Ledger, Reservation
@@ -88,8 +89,12 @@ def matches(query: ActionFilter, row: Action) -> bool:
     )
 
 
-def group_of(row: Action, groups: Sequence[str]) -> tuple[Any, ...]:
-    at = datetime.fromtimestamp(row.created_at // 1000, UTC)
-    forms = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m", "agent": ""}
-    by_time = {name: at.strftime(form) for name, form in forms.items()} | {"agent": row.agent_id}
+def group_of(row: Action, groups: Sequence[str], zone: ZoneInfo) -> tuple[Any, ...]:
+    at = datetime.fromtimestamp(row.created_at // 1000, UTC).astimezone(zone)
+    by_time = {
+        "hour": at.replace(minute=0, second=0).isoformat(timespec="minutes").replace("+00:00", "Z"),
+        "day": at.strftime("%Y-%m-%d"),
+        "month": at.strftime("%Y-%m"),
+        "agent": row.agent_id,
+    }
     return tuple(by_time[group] if group in by_time else getattr(row, group) for group in groups)

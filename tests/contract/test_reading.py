@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import structs
 
 from policy.money import NANO
-from proxy.ledger.port import Action, ActionFilter, Agent, Key, LedgerError, LedgerUnavailable, Settlement
+from proxy.ledger.port import Action, ActionFilter, Adjustment, Agent, Key, LedgerError, LedgerUnavailable, Settlement
 from tests.contract.conftest import Worlds
 from tests.contract.policies import agent, budget, policy
 from tests.contract.world import World, call, ms
@@ -213,6 +214,50 @@ async def test_alerts_name_amounts_budget_and_period_and_are_acknowledged_once(w
         assert await w.ledger.alerts() == [exceeded, acknowledged]
         assert await w.ledger.alerts("b") == []
         assert await w.ledger.alerts("a", limit=1) == [exceeded]
+
+
+async def test_open_alerts_are_listed_and_counted_until_they_are_acknowledged(world: Worlds) -> None:
+    async with world({"first": policy(agent("a"), agent("b"))}) as w:
+        for name in "aba":
+            w.at += 3_600_000
+            await w.ledger.record(call(name), "failure")
+        third, second, first = await w.ledger.alerts(open_only=True)
+        assert ([third, second, first], w.ledger.open_alerts()) == (list(await w.ledger.alerts()), 3)
+        acknowledged = await w.ledger.acknowledge(third.id)
+        assert (await w.ledger.alerts(open_only=True), w.ledger.open_alerts()) == ([second, first], 2)
+        assert await w.ledger.alerts("a", open_only=True) == [first]
+        assert await w.ledger.alerts(limit=1, open_only=True) == [second]
+        assert await w.ledger.alerts("a") == [acknowledged, first]
+        await w.restart()
+        assert (await w.ledger.alerts(open_only=True), w.ledger.open_alerts()) == ([second, first], 2)
+
+
+async def test_spend_of_one_agent_and_by_the_days_of_the_policys_zone(world: Worlds) -> None:
+    """New York's clocks go back on 1 November at 06:00 UTC: its hour from 01:00 comes twice."""
+    zone = ZoneInfo("America/New_York")
+    async with world({"first": policy(agent("a"), agent("b"), zone=zone), "utc": policy(agent("a"), agent("b"))}) as w:
+        for at, name, cost in [("01T03:59", "a", 1), ("01T05:30", "a", 2), ("01T06:30", "b", 4), ("02T04:59", "a", 8)]:
+            await w.do_clock(f"2026-11-{at}:00Z")
+            await w.ledger.record(call(name, cost), "success")
+        await w.ledger.adjust(Adjustment("a", 16, "late", at=ms("2026-11-01T04:30:00Z")))
+        assert [(row["month"], row["cost"]) for row in await w.ledger.spend(["month"], None, None)] == [
+            ("2026-10", 1),
+            ("2026-11", 30),
+        ]
+        by_day = {"2026-10-31": 1, "2026-11-01": 30}
+        assert {row["day"]: row["cost"] for row in await w.ledger.spend(["day"], None, None)} == by_day
+        assert {row["day"]: row["cost"] for row in await w.ledger.spend(["day"], None, None, "b")} == {"2026-11-01": 4}
+        assert [(row["hour"], row["cost"]) for row in await w.ledger.spend(["hour"], None, None)] == [
+            ("2026-10-31T23:00-04:00", 1),
+            ("2026-11-01T00:00-04:00", 16),
+            ("2026-11-01T01:00-04:00", 2),
+            ("2026-11-01T01:00-05:00", 4),
+            ("2026-11-01T23:00-05:00", 8),
+        ]
+        assert await w.ledger.spend([], None, None, "nobody") == [{"cost": 0, "actions": 0}]
+        await w.do_use("utc")
+        by_day = {"2026-11-01": 23, "2026-11-02": 8}
+        assert {row["day"]: row["cost"] for row in await w.ledger.spend(["day"], None, None)} == by_day
 
 
 async def test_agents_are_made_found_by_key_changed_and_archived(world: Worlds) -> None:

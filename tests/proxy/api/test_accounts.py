@@ -48,6 +48,17 @@ async def test_spend(api):
     assert (nothing["items"], nothing["total"]) == ([], 0)
 
 
+async def test_spend_of_one_agent_and_of_itself(api):
+    agent = await api.register()
+    await api.report(agent["id"], 0.1)
+    await api.report("painter", 0.4)
+    own = {"authorization": f"Bearer {agent['key']}"}
+    for url, headers in [(f"/api/spend?agentId={agent['id']}", {}), ("/api/spend", own)]:
+        totals = (await api.http.get(url, headers=headers)).json()
+        assert [(row["agent"], row["cost"]) for row in totals["items"]] == [(agent["id"], 0.1)]
+        assert totals["total"] == 0.1
+
+
 @pytest.mark.parametrize("query", ["groupBy=agents", "groupBy=agent,agent", "groupBy=agent,", "since=x", "by=agent"])
 async def test_spend_refuses_what_it_does_not_know(api, query):
     assert (await api.http.get(f"/api/spend?{query}")).status_code == 422

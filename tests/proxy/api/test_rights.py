@@ -30,7 +30,7 @@ ROWS = {
     ("GET", "/api/export"): (403, 403, 200),
     ("GET", "/api/alerts"): (200, 403, 200),
     ("POST", "/api/alerts/{id}/acknowledge"): (403, 403, 200),
-    ("GET", "/api/spend"): (403, 403, 200),
+    ("GET", "/api/spend"): (200, 403, 200),
     ("GET", "/api/reservations"): (403, 403, 200),
     ("GET", "/api/policy"): (403, 403, 200),
     ("POST", "/api/policy/reload"): (403, 403, 200),
@@ -39,7 +39,7 @@ ROWS = {
 }
 OPEN = (("GET", "/healthz"), ("GET", "/readyz"))
 METRICS = ("GET", "/metrics")
-LISTS = {("GET", "/api/actions"), ("GET", "/api/alerts")}
+LISTS = {("GET", "/api/actions"), ("GET", "/api/alerts"), ("GET", "/api/spend")}
 
 BODIES = {
     ("POST", "/api/agents"): {"name": "n", "role": "r", "ownerId": "o", "monthlyBudget": 1, "perActionLimit": None},

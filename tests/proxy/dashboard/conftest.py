@@ -57,16 +57,20 @@ class Shelf:
     async def actions(self, query: ActionFilter) -> Page:
         return Page(self.rows[: query.limit], None)
 
-    async def alerts(self, agent_id: str | None = None, limit: int = 1000) -> Sequence[Alert]:
-        return self.raised[:limit]
+    async def alerts(
+        self, agent_id: str | None = None, limit: int = 1000, *, open_only: bool = False
+    ) -> Sequence[Alert]:
+        return [alert for alert in self.raised if not (open_only and alert.acknowledged_at)][:limit]
 
     def open_alerts(self) -> int:
         return sum(alert.acknowledged_at is None for alert in self.raised)
 
-    async def spend(self, group_by: Sequence[str], since: int | None, until: int | None) -> Sequence[Mapping[str, Any]]:
+    async def spend(
+        self, group_by: Sequence[str], since: int | None, until: int | None, agent_id: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
         totals: dict[tuple[str, ...], list[int]] = {}
         for row in self.rows:
-            if since is None or row.created_at >= since:
+            if (since is None or row.created_at >= since) and agent_id in (None, row.agent_id):
                 day = datetime.fromtimestamp(row.created_at / 1000, UTC).date().isoformat()
                 groups = {"agent": row.agent_id, "day": day, "outcome": row.outcome, "target": row.target}
                 total = totals.setdefault(tuple(groups[group] for group in group_by), [0, 0])

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from proxy.ledger import index as index_module
-from proxy.ledger import queries
+from proxy.ledger import queries, spending
 from proxy.ledger.embedded import EmbeddedLedger
 from proxy.ledger.port import ActionFilter, Alert, Call, LedgerUnavailable, Page
 from proxy.ledger.rows import Rows
-from tests.contract.policies import agent, policy
+from tests.contract.policies import UTC, agent, policy
 from tests.contract.world import World, call, ms
 
 
@@ -155,9 +155,20 @@ async def test_no_look_up_scans(world: World) -> None:
         lambda db: queries.alert(db, "alr_x"),
         lambda db: queries.answer(db, "a", "k", 0),
         lambda db: queries.alerts(db, "a", 10),
-        lambda db: queries.spent(db, 0, 1),
+        lambda db: queries.alerts(db, "a", 10, open_only=True),
+        lambda db: spending.spent(db, 0, 1, UTC),
     ):
-        assert not [plan for plan in await _plans(world, ask) if "SCAN" in plan and plan != "SCAN place"]
+        plans = await _plans(world, ask)
+        assert not [plan for plan in plans if "SCAN" in plan and plan not in ("SCAN place", "SCAN totalled")]
+
+
+@pytest.mark.parametrize("agent_id", [None, "a"])
+@pytest.mark.parametrize("open_only", [False, True])
+async def test_alerts_are_listed_by_their_indexes(world: World, agent_id: str | None, open_only: bool) -> None:
+    await filled(world)
+    (plan,) = await _plans(world, lambda db: queries.alerts(db, agent_id, 10, open_only=open_only))
+    name = ("alerts_open_" if open_only else "alerts_") + ("agent" if agent_id else "at")
+    assert plan.split(" (")[0].endswith(f"alerts USING INDEX {name}")
 
 
 async def _plans(world: World, ask: Any) -> list[str]:

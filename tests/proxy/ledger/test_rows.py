@@ -42,7 +42,7 @@ def whole(text: str | None) -> str | None:
 
 def held(db: sqlite3.Connection) -> list[dict[str, Any]]:
     words = dict(db.execute("SELECT number, word FROM words"))
-    found = db.execute("SELECT * FROM actions ORDER BY seq")
+    found = db.execute("SELECT actions.*, kinds.* FROM actions JOIN kinds ON number = kind ORDER BY seq")
     rows = [dict(zip([name for name, *_ in found.description], row, strict=True)) for row in found]
     return [{name: words.get(value) if name in WORDS else value for name, value in row.items()} for row in rows]
 
