@@ -93,8 +93,8 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
     """Raises LedgerUnavailable where the engine can't even be read."""
     ledger, policy = sidecar.ledger, sidecar.policy_file.rules.policy
     asked = _asked(request)
-    cards, denied_today = await _cards(ledger, policy.zone, at_ms)
-    shared = _shared(ledger)
+    cards, shared = await _cards(ledger, policy.zone, at_ms)
+    today = await ledger.spend(["outcome"], span("day", at_ms, policy.zone).start_ms, None)
     found = sorted((card for card in cards if _matches(card, asked)), key=_ORDERS[asked.sort])
     pages = max(1, -(-len(found) // CARDS_SHOWN))
     first = (min(asked.page, pages) - 1) * CARDS_SHOWN
@@ -117,7 +117,7 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
         "shared": shared,
         "month_forecast": _forecast(month, _sum([card.days for card in cards]), 0, at_ms, policy.zone),
         "today": sum(card.today for card in cards),
-        "denied_today": denied_today,
+        "denied_today": sum(row["actions"] for row in today if row["outcome"] == "denied"),
         "actions": actions,
         "alerts": alerts,
         "names": names(ledger, actions, alerts),
@@ -135,41 +135,35 @@ def names(ledger: Ledger, actions: Sequence[Action] = (), alerts: Sequence[Alert
     return {agent.id: agent.name for agent in map(ledger.agent, filter(None, ids)) if agent}
 
 
-async def _cards(ledger: Ledger, zone: ZoneInfo, at_ms: int) -> tuple[list[Card], int]:
-    """All agents' cards, and how many calls were denied today."""
+async def _cards(ledger: Ledger, zone: ZoneInfo, at_ms: int) -> tuple[list[Card], list[Bar]]:
+    """All agents' cards, and the budgets that several of them draw on, once each."""
     dates = days_back(at_ms, zone, TREND_DAYS)
     place = {date: number for number, (date, _) in enumerate(dates)}
     days: defaultdict[str, list[int]] = defaultdict(lambda: [0] * TREND_DAYS)
     for row in await ledger.spend(["agent", "day"], dates[0][1], None):
         if (number := place.get(row["day"])) is not None:
             days[row["agent"]][number] += row["cost"]
-    today = await ledger.spend(["outcome"], dates[-1][1], None)
     in_flight = Counter(reservation.agent_id for reservation in ledger.reservations())
     cards: list[Card] = []
+    shared: dict[str, Bar] = {}
     for agent in ledger.agents():
         if len(cards) % _AT_ONCE == 0:
             await asyncio.sleep(0)  # calls go first: there may be hundreds
-        cards.append(_card(ledger, agent, in_flight[agent.id], days[agent.id], at_ms, zone))
-    return cards, sum(row["actions"] for row in today if row["outcome"] == "denied")
+        own = []
+        for standing in ledger.standings(agent.id):
+            if standing.group:
+                own.append(bar(standing))
+            elif standing.budget.name not in shared:
+                shared[standing.budget.name] = bar(standing)
+        cards.append(_card(agent, own, in_flight[agent.id], days[agent.id], at_ms, zone))
+    return cards, list(shared.values())
 
 
-def _card(ledger: Ledger, agent: Agent, in_flight: int, days: list[int], at_ms: int, zone: ZoneInfo) -> Card:
-    bars = [bar(standing) for standing in ledger.standings(agent.id) if standing.group]
-    month = next((each for each in bars if each.name == MONTHLY_BUDGET), None)
-    others = [each for each in bars if each is not month]
+def _card(agent: Agent, own: list[Bar], in_flight: int, days: list[int], at_ms: int, zone: ZoneInfo) -> Card:
+    month = next((each for each in own if each.name == MONTHLY_BUDGET), None)
+    others = [each for each in own if each is not month]
     expected = _forecast(month, days, agent.created_at, at_ms, zone) if month else None
     return Card(agent, month, others, in_flight, days, expected)
-
-
-def _shared(ledger: Ledger) -> list[Bar]:
-    """The budgets that several agents draw on, once each."""
-    found = {
-        standing.budget.name: standing
-        for agent in ledger.agents()
-        for standing in ledger.standings(agent.id)
-        if not standing.group
-    }
-    return [bar(standing) for standing in found.values()]
 
 
 def _forecast(month: Bar, days: Sequence[int], since_ms: int, at_ms: int, zone: ZoneInfo) -> Forecast | None:

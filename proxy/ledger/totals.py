@@ -45,9 +45,8 @@ class Totals:
         self.zone = _zone(key)
         if self.zone is None:
             self._summed_to = 0
-        self._days: dict[
-            int, dict[int, list[int]]
-        ] = {}  # not written yet: cost, count, agent, outcome, by day and kind
+        # Not written yet: cost, count, agent and outcome by day and kind.
+        self._days: dict[int, dict[int, list[int]]] = {}
         self._start = self._end = 0  # of the day that was looked up last
 
     def add(self, rows: Iterable[Row]) -> None:
