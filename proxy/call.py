@@ -8,6 +8,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import Message, Scope
@@ -35,6 +36,10 @@ class Client(Protocol):
         """The request's body where all of it is there and none has been received yet; `receive` gives it all the
         same.
         """
+
+    @property
+    def written_at(self) -> float:
+        """When the answer's first byte was written, in seconds of `time.monotonic`; 0: none is yet."""
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Have it called, once and soon, when `receive` would tell of a disconnect after the request's whole body;
@@ -73,6 +78,7 @@ class Call:
         "old",
         "task",
         "whole",
+        "written_at",
     )
 
     task: asyncio.Task[None]
@@ -86,6 +92,7 @@ class Call:
         self._bodiless = scope["method"] == "HEAD"
         self.whole = self.begun = self.complete = self.disconnected = False
         self.held = 0  # bytes that have arrived and are not received yet
+        self.written_at = 0.0
         self._pieces: list[bytes] = []
         self._received = False  # all of the body
         self._news: asyncio.Event | None = None
@@ -220,6 +227,7 @@ class Call:
         if self._head and not self.disconnected:
             self._connection.transport.write(self._head)
             self._head = b""
+            self.written_at = monotonic()
 
     def _pass_on(self, body: bytes, more: bool) -> None:
         if 0 <= self._left < len(body) and not self._bodiless:
@@ -236,6 +244,8 @@ class Call:
             data = head + body if head else body
         if data:
             self._connection.transport.write(data)
+            if head:
+                self.written_at = monotonic()
         if not more:
             if self._left > 0:
                 raise RuntimeError("the answer is shorter than its Content-Length")
@@ -244,9 +254,12 @@ class Call:
             self._connection.answered(self)
 
     async def _fail(self, refusal: Refusal) -> None:
-        if self.begun and not self.complete:
+        if self.complete:
+            return
+        self._connection.serving.load.refused[refusal.code] += 1
+        if self.begun:
             self._cut()
-        elif not self.begun:
+        else:
             await self.send(
                 {"type": "http.response.start", "status": refusal.status, "headers": refusal_headers(refusal)}
             )

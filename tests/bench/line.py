@@ -94,6 +94,7 @@ class Client:
     """Of a request that is there, whole; its client stays."""
 
     whole_body = calls.body(1000)
+    written_at = 0.0
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         pass
