@@ -22,7 +22,7 @@ from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable
 from proxy.metering.base import FAILED, Metered, Usage, UsageReader
 from proxy.places import Place
 from proxy.quote import Quote
-from proxy.receive import Incoming, request_id, stream_body
+from proxy.receive import Incoming, request_id, stream_body, trace_id
 from proxy.rewriting import written
 from proxy.state import Sidecar
 
@@ -271,7 +271,8 @@ class Exchange:
         else:
             self._sidecar.metrics.ended(action)
             if self._sidecar.calls is not None:
-                self._sidecar.calls.ended(action, request_id(self._incoming.fields))
+                fields = self._incoming.fields
+                self._sidecar.calls.ended(action, request_id(fields), trace_id(fields))
 
     def _tell_unrecorded(self, cost: int) -> None:
         """The log line is all that is kept of it: enough for an `adjust` once the ledger can record again."""

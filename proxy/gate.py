@@ -25,7 +25,7 @@ from proxy.jsontext import values_most
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format
 from proxy.quote import Quote, quote
-from proxy.receive import ClientGone, Incoming, receive_body, receive_head, request_id, turn_away
+from proxy.receive import ClientGone, Incoming, receive_body, receive_head, request_id, trace_id, turn_away
 from proxy.request import ProxyRequest
 from proxy.rules import Rules
 from proxy.state import Sidecar
@@ -82,7 +82,8 @@ class Gate:
             sidecar.metrics.refused(refusal.code, upstream.name if upstream else None)
             if exchange is None and sidecar.calls is not None:  # else its line was written as it ended
                 agent_id, target = caller.agent.id if caller else None, quoted.target if quoted else None
-                sidecar.calls.refused(refusal, agent_id, target, request_id(dict(scope["headers"])))
+                fields = dict(scope["headers"])
+                sidecar.calls.refused(refusal, agent_id, target, request_id(fields), trace_id(fields))
             await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))
         except ClientGone:
             return  # it left before its request was whole: nobody is there to answer

@@ -182,7 +182,7 @@ class Line:
 
     def log(self, action: Action) -> None:
         assert self.sidecar.calls is not None
-        self.sidecar.calls.ended(action, None)
+        self.sidecar.calls.ended(action, None, None)
 
     def meter_stream(self) -> None:
         reader = self._reader("text/event-stream")
