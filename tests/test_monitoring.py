@@ -30,6 +30,8 @@ RULES = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text("utf-8"))
 ALERTS = RULES["groups"][0]["rules"]
 OF_PROMETHEUS = {"up": frozenset[str]()}  # what it says of a target by itself
 OF_TARGETS = {"job", "instance"}
+README = (ROOT / "README.md").read_text("utf-8")
+WORD = re.compile(r"`(\w+)`")
 KNOWN = {"reason": set(STATUS), "code": set(REJECTED), "outcome": set(OUTCOMES)}
 
 POLICY = """
@@ -162,6 +164,18 @@ def test_every_alert_says_what_it_is_and_how_bad_and_has_a_test():
     tests = yaml.safe_load((PROMETHEUS / "rules.test.yaml").read_text("utf-8"))["tests"]
     fired = {each["alertname"] for test in tests for each in test["alert_rule_test"] if each["exp_alerts"]}
     assert fired == set(names)
+
+
+def test_the_readmes_table_has_every_metric_and_its_labels(metrics):
+    table = README[README.index("## Metrics") : README.index("## The log")]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    told = {name: set(WORD.findall(labels)) for names, labels in rows for name in WORD.findall(names)}
+    found: dict[str, set[str]] = {}
+    for name, labels in metrics.items():
+        if name.startswith("agent_ledger_"):
+            short = re.sub(r"_(bucket|count|sum)$", "", name.removeprefix("agent_ledger_"))
+            found.setdefault(short, set()).update(labels - {"le"})
+    assert told == found
 
 
 def promtool(*arguments: str, given: str = "") -> None:
