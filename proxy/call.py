@@ -112,6 +112,7 @@ class Call:
                 # A client that sends no more may have left: an application that ends for it (a page's events) may.
                 if not self._connection.half_closed:
                     logger.error("the application ended, and its answer had not")
+                    serving.load.refused[_INTERNAL.code] += 1
                 await self._fail(_INTERNAL)
         except ConnectionAbortedError:
             self._cut()
@@ -121,6 +122,7 @@ class Call:
             # The frames, but not the message: an exception may quote a header or a body.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s in the application\n%s", type(error).__name__, frames)
+            serving.load.refused[_INTERNAL.code] += 1
             await self._fail(_INTERNAL)
         finally:
             serving.tasks.discard(self.task)
@@ -254,12 +256,9 @@ class Call:
             self._connection.answered(self)
 
     async def _fail(self, refusal: Refusal) -> None:
-        if self.complete:
-            return
-        self._connection.serving.load.refused[refusal.code] += 1
-        if self.begun:
+        if self.begun and not self.complete:
             self._cut()
-        else:
+        elif not self.begun:
             await self.send(
                 {"type": "http.response.start", "status": refusal.status, "headers": refusal_headers(refusal)}
             )
