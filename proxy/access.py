@@ -106,6 +106,7 @@ class Guard:
     def __init__(self, app: ASGIApp, sidecar: Sidecar) -> None:
         self._app = app
         self._access = Access(sidecar)
+        self._sidecar = sidecar
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def secured(message: Message) -> None:
@@ -118,6 +119,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         if refusal := self._access.refuse(scope["method"], headers):
+            self._sidecar.metrics.refused(refusal.code)
             await refusal_response(refusal)(scope, receive, secured)
         else:
             await self._app({**scope, "principal": self._access.identify(headers)}, receive, secured)

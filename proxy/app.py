@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -25,6 +24,7 @@ from proxy.gate import Gate
 from proxy.ledger.embedded import open_embedded
 from proxy.ledger.port import AgentUnknown
 from proxy.load import Load, affordable
+from proxy.logs import loop_error, write_stderr
 from proxy.metrics import Metrics
 from proxy.places import Places
 from proxy.receive import counting
@@ -83,7 +83,7 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         places = Places(forwarder, policy_file.rules.policy.upstreams.values())
         sidecar = Sidecar(settings, ledger, policy_file, Metrics(), places, _load(settings))
         if settings.call_log is not None:
-            sidecar.calls = CallLog(settings.call_log, _write_stderr)
+            sidecar.calls = CallLog(settings.call_log, write_stderr)
             closing.push_async_callback(sidecar.calls.close)
         own = Starlette(routes=[*api.routes(sidecar), *dashboard.routes(sidecar)])
         own.router.redirect_slashes = False
@@ -91,12 +91,6 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         gate = Gate(sidecar)
         closing.callback(gate.close)
         yield App(sidecar, gate, Guard(own, sidecar))
-
-
-def _write_stderr(lines: bytes) -> None:
-    # By the stream that all other logging goes through, or they would write into each other's lines.
-    sys.stderr.buffer.write(lines)
-    sys.stderr.flush()
 
 
 def _load(settings: Settings) -> Load:
@@ -119,6 +113,7 @@ async def serve(
 
     ``alongside`` runs while it serves. Raises what `sidecar_app` does.
     """
+    asyncio.get_running_loop().set_exception_handler(loop_error)
     with server_module.stop_signals() as stop:
         async with sidecar_app(settings) as app:
             await _serve(app, settings, stop, on_ready, alongside)

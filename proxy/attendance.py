@@ -48,6 +48,11 @@ class Attendance:
         """How much more is read for one that has gone."""
         return self._drains.bytes_max
 
+    @property
+    def written_at(self) -> float:
+        """When it was sent the answer's first byte, in seconds of `time.monotonic`; 0: none was."""
+        return self._client.written_at
+
     def watch(self) -> None:
         """Begin, once the request is whole: until then its body is what is received."""
         if not self._watched:

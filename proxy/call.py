@@ -8,6 +8,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import Message, Scope
@@ -35,6 +36,10 @@ class Client(Protocol):
         """The request's body where all of it is there and none has been received yet; `receive` gives it all the
         same.
         """
+
+    @property
+    def written_at(self) -> float:
+        """When the answer's first byte was written, in seconds of `time.monotonic`; 0: none is yet."""
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Have it called, once and soon, when `receive` would tell of a disconnect after the request's whole body;
@@ -73,6 +78,7 @@ class Call:
         "old",
         "task",
         "whole",
+        "written_at",
     )
 
     task: asyncio.Task[None]
@@ -86,6 +92,7 @@ class Call:
         self._bodiless = scope["method"] == "HEAD"
         self.whole = self.begun = self.complete = self.disconnected = False
         self.held = 0  # bytes that have arrived and are not received yet
+        self.written_at = 0.0
         self._pieces: list[bytes] = []
         self._received = False  # all of the body
         self._news: asyncio.Event | None = None
@@ -105,6 +112,7 @@ class Call:
                 # A client that sends no more may have left: an application that ends for it (a page's events) may.
                 if not self._connection.half_closed:
                     logger.error("the application ended, and its answer had not")
+                    serving.load.refused[_INTERNAL.code] += 1
                 await self._fail(_INTERNAL)
         except ConnectionAbortedError:
             self._cut()
@@ -114,6 +122,7 @@ class Call:
             # The frames, but not the message: an exception may quote a header or a body.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s in the application\n%s", type(error).__name__, frames)
+            serving.load.refused[_INTERNAL.code] += 1
             await self._fail(_INTERNAL)
         finally:
             serving.tasks.discard(self.task)
@@ -220,6 +229,7 @@ class Call:
         if self._head and not self.disconnected:
             self._connection.transport.write(self._head)
             self._head = b""
+            self.written_at = monotonic()
 
     def _pass_on(self, body: bytes, more: bool) -> None:
         if 0 <= self._left < len(body) and not self._bodiless:
@@ -236,6 +246,8 @@ class Call:
             data = head + body if head else body
         if data:
             self._connection.transport.write(data)
+            if head:
+                self.written_at = monotonic()
         if not more:
             if self._left > 0:
                 raise RuntimeError("the answer is shorter than its Content-Length")

@@ -1,4 +1,4 @@
-"""One line a call in the log: who called what, how it ended and what it cost. Of what was sent, its request id alone.
+"""One line a call in the log: who called what, how it ended and what it cost. Of what was sent, its ids alone.
 
 A line is put with those that gather, and a thread writes them: a log that nobody reads holds up no call. Lines that
 then find no room are dropped, and counted.
@@ -27,9 +27,10 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Line(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """``at`` is ISO 8601, UTC. ``status`` is what the upstream answered, or what a refused caller was."""
+    """``time`` is ISO 8601, UTC. ``status`` is what the upstream answered, or what a refused caller was."""
 
-    at: str
+    time: str
+    level: str
     event: Literal["call", "refused"]
     agent: str | None = None
     target: str | None = None
@@ -41,6 +42,7 @@ class Line(msgspec.Struct, omit_defaults=True, rename="camel"):
     duration_ms: int | None = None
     action_id: str | None = None
     request_id: str | None = None
+    trace_id: str | None = None
 
 
 class CallLog:
@@ -60,11 +62,12 @@ class CallLog:
         self._loop = asyncio.get_running_loop()
         self._second = (0, "")
 
-    def ended(self, action: Action, request_id: str | None) -> None:
+    def ended(self, action: Action, request_id: str | None, trace_id: str | None) -> None:
         """A call that was forwarded, and has ended."""
         self._add(
             Line(
                 self._now(),
+                "INFO",
                 "call",
                 action.agent_id,
                 action.target,
@@ -76,14 +79,23 @@ class CallLog:
                 action.duration_ms,
                 action.id,
                 request_id,
+                trace_id,
             )
         )
 
-    def refused(self, refusal: Refused, agent_id: str | None, target: str | None, request_id: str | None) -> None:
+    def refused(
+        self,
+        refusal: Refused,
+        agent_id: str | None,
+        target: str | None,
+        request_id: str | None,
+        trace_id: str | None,
+    ) -> None:
         """A call that was denied, or that its request or its upstream failed."""
         self._add(
             Line(
                 self._now(),
+                "INFO",
                 "refused",
                 agent_id,
                 target,
@@ -91,6 +103,7 @@ class CallLog:
                 status=refusal.status,
                 action_id=refusal.details.get("actionId"),
                 request_id=request_id,
+                trace_id=trace_id,
             )
         )
 
@@ -141,7 +154,7 @@ def _json(line: Line) -> bytes:
 
 def _text(line: Line) -> bytes:
     """For people at a terminal."""
-    words = [line.at[11:-1], line.agent or "-", line.target or "-", line.outcome or f"refused {line.reason}"]
+    words = [line.time[11:-1], line.agent or "-", line.target or "-", line.outcome or f"refused {line.reason}"]
     if line.cost_usd is not None:
         words.append(f"${line.cost_usd}")
     words += [str(line.status or "no answer")]

@@ -19,6 +19,7 @@ from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
 from proxy.ledger.port import LedgerError
 from proxy.load import BUFFERED_MAX, CONNECTIONS_MAX
+from proxy.logs import to_stderr
 from proxy.loop import run
 from proxy.rules import read_policy
 from proxy.settings import Settings, Style
@@ -33,16 +34,36 @@ _DRAIN_DELAY_MAX_S = 600
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 refused or failed (the message says why), 2 wrong usage."""
     options = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        status: int = options.run(options)
-    except PolicyError as error:
-        print(error.render(), file=sys.stderr)
-        return 1
-    except (LedgerError, TokenError, OSError, UnicodeError) as error:
-        print(f"agent-ledger: {error}", file=sys.stderr)
-        return 1
+    style = _log_style(options)
+    with to_stderr(style):
+        try:
+            status: int = options.run(options)
+        except PolicyError as error:
+            return _refuse(style, error.render())
+        except (LedgerError, TokenError, OSError, UnicodeError) as error:
+            return _refuse(style, f"agent-ledger: {error}")
+        except Exception as error:
+            if style != "json":
+                raise
+            log.critical("ended by an error of its own", exc_info=error)
+            return 1
+    return status
+
+
+def _log_style(options: argparse.Namespace) -> Style:
+    """The commands that end by themselves are run by people; of serve, `--call-log` says it where `--log` doesn't."""
+    asked: str = getattr(options, "log", "text")
+    if asked == "auto":
+        asked = "auto" if options.call_log == "off" else options.call_log
+    return "text" if asked == "text" or (asked == "auto" and sys.stderr.isatty()) else "json"
+
+
+def _refuse(style: Style, message: str, status: int = 1) -> int:
+    """Say why nothing was done; the exit code."""
+    if style == "json":
+        log.critical("%s", message)
+    else:
+        print(message, file=sys.stderr)
     return status
 
 
@@ -89,10 +110,16 @@ def parser() -> argparse.ArgumentParser:
     )
 
     command.add_argument(
+        "--log",
+        choices=("auto", "json", "text"),
+        default="auto",
+        help="how the lines of the log look, on stderr (default: text at a terminal, else JSON)",
+    )
+    command.add_argument(
         "--call-log",
         choices=("auto", "json", "text", "off"),
         default="auto",
-        help="a line for each call on stderr (default: text at a terminal, else JSON)",
+        help="a line for each call in the log (default: as --log)",
     )
 
     command = commands.add_parser("check", help="check a policy file, and say every problem at once")
@@ -130,9 +157,9 @@ def _listening(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    style = _log_style(options)
     if options.no_auth and (problem := _no_auth_problem(options.host)):
-        print(f"agent-ledger: --no-auth {problem}", file=sys.stderr)
-        return 2
+        return _refuse(style, f"agent-ledger: --no-auth {problem}", 2)
     options.data.mkdir(parents=True, exist_ok=True)
     admin_token, admin_token_file = admin_source(options.data, os.environ)
     metrics_token, metrics_token_file = token_source(os.environ, METRICS_TOKEN_ENV)
@@ -151,15 +178,10 @@ def _serve(options: argparse.Namespace) -> int:
         connections_max=options.max_connections,
         buffered_max=options.max_buffered_mib * _MIB,
         drain_delay_s=options.drain_delay,
-        call_log=_call_log(options.call_log),
+        call_log=None if options.call_log == "off" else style if options.call_log == "auto" else options.call_log,
     )
-    run(serve(settings, lambda url: _greet(settings, url)))
+    run(serve(settings, lambda url: _greet(settings, url, style)))
     return 0
-
-
-def _call_log(asked: str) -> Style | None:
-    text = asked == "text" or (asked == "auto" and sys.stderr.isatty())
-    return None if asked == "off" else "text" if text else "json"
 
 
 def _no_auth_problem(host: str) -> str | None:
@@ -172,12 +194,12 @@ def _no_auth_problem(host: str) -> str | None:
     return None if loopback else f"is for loopback only, and --host is {host}"
 
 
-def _greet(settings: Settings, url: str) -> None:
+def _greet(settings: Settings, url: str, style: Style) -> None:
     """Where it listens; the admin token goes to a terminal only, a log gets the path of its file."""
     log.info("agent-ledger %s serves %s at %s", version("agent-ledger"), settings.policy, url)
     if settings.no_auth:
         log.warning("--no-auth: whoever reaches %s commands it; dashboard at %s/", url, url)
-    elif sys.stderr.isatty():
+    elif style == "text" and sys.stderr.isatty():
         token = Tokens(settings.admin_token, settings.admin_token_file).held()[0]
         print(f"\n  dashboard    {url}/\n  admin token  {token}\n", file=sys.stderr)
     else:
@@ -221,5 +243,5 @@ def _demo(options: argparse.Namespace) -> int:
             admin_token=admin_token,
             admin_token_file=admin_token_file,
         )
-        run(serve(settings, lambda url: _greet(settings, url), demo.simulate))
+        run(serve(settings, lambda url: _greet(settings, url, "text"), demo.simulate))
     return 0

@@ -22,7 +22,7 @@ from proxy.metering import StreamReader, UsageStripper, ask_for_usage, decodable
 from proxy.metering.base import FAILED, Metered, Usage, UsageReader
 from proxy.places import Place
 from proxy.quote import Quote
-from proxy.receive import Incoming, request_id, stream_body
+from proxy.receive import Incoming, request_id, stream_body, trace_id
 from proxy.rewriting import written
 from proxy.state import Sidecar
 
@@ -33,11 +33,15 @@ _ASKED = frozenset(("openai", "deepseek"))  # the others tell the usage of a str
 
 
 class Exchange:
-    """From the first upstream byte to the settlement. ``body`` None: it is streamed as it comes."""
+    """From the first upstream byte to the settlement. ``body`` None: it is streamed as it comes.
+
+    ``received_at`` is when all of the request was there that is waited for, in seconds of `time.monotonic`.
+    """
 
     __slots__ = (
         "_admission", "_asked", "_began", "_body", "_caller", "_client", "_ended", "_endless", "_incoming", "_metered",
-        "_place", "_quoted", "_reader", "_received_bytes", "_sent_bytes", "_sidecar", "_status", "_wire",
+        "_place", "_quoted", "_reader", "_received_at", "_received_bytes", "_sent_bytes", "_sidecar", "_status",
+        "_wire",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +55,7 @@ class Exchange:
         admission: Admission,
         body: bytes | None,
         wire: str | None,
+        received_at: float,
     ) -> None:
         self._sidecar = sidecar
         self._place = place
@@ -61,6 +66,7 @@ class Exchange:
         self._admission = admission
         self._body = body
         self._wire = wire
+        self._received_at = received_at
         self._metered = quoted.by_model or needs_usage(quoted.rates) or quoted.calls_tool(wire)
         self._began = monotonic()
         self._status: int | None = None  # the upstream's, once its answer began
@@ -86,6 +92,7 @@ class Exchange:
                     await self._relay(answer, send)
                 finally:
                     metrics.open_streams -= 1
+                    self._time()
                     await answer.aclose()
         except NotSent as error:
             await self._end(complete=False, sent=False)
@@ -107,6 +114,11 @@ class Exchange:
         finally:
             # Whatever went wrong above, cancellation included, a reservation is never left behind.
             await self._end(complete=False)
+
+    def _time(self) -> None:
+        place, written_at = self._place, self._client.written_at
+        metrics, upstream = self._sidecar.metrics, self._incoming.upstream.name
+        metrics.timed(upstream, self._received_at, place.sent_at, place.answered_at, written_at)
 
     def _refused(self, code: str, error: ForwardError) -> Refused:
         return Refused(error.status, code, f"Agent Ledger: {error}", actionId=self._admission.action_id)
@@ -259,7 +271,8 @@ class Exchange:
         else:
             self._sidecar.metrics.ended(action)
             if self._sidecar.calls is not None:
-                self._sidecar.calls.ended(action, request_id(self._incoming.fields))
+                fields = self._incoming.fields
+                self._sidecar.calls.ended(action, request_id(fields), trace_id(fields))
 
     def _tell_unrecorded(self, cost: int) -> None:
         """The log line is all that is kept of it: enough for an `adjust` once the ledger can record again."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from policy.model import Price
+from policy.model import Price, Upstream
 from proxy.attendance import Attendance, Drains
 from proxy.call import CLIENT
 from proxy.denials import Dialect, Refused, Reply, dialect_of, refused, reply
@@ -25,7 +25,7 @@ from proxy.jsontext import values_most
 from proxy.ledger.port import Admission, AgentUnknown, Denial, LedgerUnavailable
 from proxy.metering.formats import wire_format
 from proxy.quote import Quote, quote
-from proxy.receive import ClientGone, Incoming, receive_body, receive_head, request_id, turn_away
+from proxy.receive import ClientGone, Incoming, receive_body, receive_head, request_id, trace_id, turn_away
 from proxy.request import ProxyRequest
 from proxy.rules import Rules
 from proxy.state import Sidecar
@@ -55,6 +55,8 @@ class Gate:
         caller: Caller | None = None
         quoted: Quote | None = None
         exchange: Exchange | None = None
+        upstream: Upstream | None = None
+        received_at = monotonic()
         try:
             incoming = receive_head(scope, rules.policy)
             upstream = incoming.upstream
@@ -64,18 +66,24 @@ class Gate:
             caller = identify(sidecar.ledger, incoming.headers, incoming.query, sidecar.settings.agent)
             candidates = rules.prices.candidates(upstream.name, incoming.method, incoming.path)
             with sidecar.load.hold() as hold:
-                body = await receive_body(incoming, candidates, wire, receive, client.whole_body, hold)
+                arrived = client.whole_body
+                body = await receive_body(incoming, candidates, wire, receive, arrived, hold)
+                if arrived is None and body is not None:
+                    received_at = monotonic()  # until then the client was waited for
                 quoted = await self._quote(rules, incoming, candidates, body, caller)
                 async with sidecar.places.take(upstream) as place:
                     admission = await self._authorize(rules, caller, quoted)
                     attendance = Attendance(client, self._drains, upstream.name, sidecar.load)
-                    exchange = Exchange(sidecar, place, attendance, incoming, caller, quoted, admission, body, wire)
+                    exchange = Exchange(
+                        sidecar, place, attendance, incoming, caller, quoted, admission, body, wire, received_at
+                    )
                     await exchange.run(receive, send)
         except Refused as refusal:
-            sidecar.metrics.refused(refusal.code)
+            sidecar.metrics.refused(refusal.code, upstream.name if upstream else None)
             if exchange is None and sidecar.calls is not None:  # else its line was written as it ended
                 agent_id, target = caller.agent.id if caller else None, quoted.target if quoted else None
-                sidecar.calls.refused(refusal, agent_id, target, request_id(dict(scope["headers"])))
+                fields = dict(scope["headers"])
+                sidecar.calls.refused(refusal, agent_id, target, request_id(fields), trace_id(fields))
             await _answer(send, reply(dialect, refusal, quoted.body if quoted else refusal.request))
         except ClientGone:
             return  # it left before its request was whole: nobody is there to answer

@@ -32,16 +32,17 @@ class Traffic:
 
 class Place:
     """One call's, had from when its block is entered until it is left. Its request is sent by it, for what becomes of
-    that tells of the upstream.
+    that tells of the upstream. ``sent_at`` and ``answered_at`` are when, by the places' clock.
     """
 
-    __slots__ = ("_breaker", "_places", "_traffic", "_upstream")
+    __slots__ = ("_breaker", "_places", "_traffic", "_upstream", "answered_at", "sent_at")
 
     def __init__(self, places: Places, upstream: Upstream, traffic: Traffic) -> None:
         self._places = places
         self._upstream = upstream
         self._traffic = traffic
         self._breaker = traffic.breaker if upstream.circuit_breaker else Breaker()  # one call opens none
+        self.sent_at = self.answered_at = 0.0
 
     async def __aenter__(self) -> Place:
         """Raises Refused (503) where there is none."""
@@ -65,7 +66,7 @@ class Place:
     ) -> UpstreamAnswer:
         """As `Forwarder.send`."""
         upstream, breaker, clock = self._upstream, self._breaker, self._places.clock
-        begun = clock()
+        self.sent_at = begun = clock()
         try:
             answer = await self._places.forwarder.send(upstream, method, target, headers, body)
         except ForwardError as error:
@@ -73,7 +74,8 @@ class Place:
                 text = "no answer to %d calls in a row; no more are sent for %d s, and then one to try it: %s"
                 log.warning(text, FAILURES_MAX, OPEN_MIN_S, error)
             raise
-        if breaker.answered(clock()):
+        self.answered_at = clock()
+        if breaker.answered(self.answered_at):
             log.info("the upstream %s answers again", upstream.name)
         return answer
 

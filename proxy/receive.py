@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ BODY_MAX = 32 * 1024 * 1024
 BODY_S = 120.0  # until all of a priced body must be there: it holds memory meanwhile
 
 _REQUEST_ID_MAX = 128
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 # What a body takes of memory, beside its bytes the text parsed of it, and at most so many bytes for each value.
 _COPIES = 2
@@ -65,6 +67,13 @@ def request_id(fields: Mapping[bytes, bytes]) -> str | None:
     """What the client calls its request by, for the log."""
     given = fields.get(b"x-request-id")
     return None if given is None else given[:_REQUEST_ID_MAX].decode("ascii", "backslashreplace")
+
+
+def trace_id(fields: Mapping[bytes, bytes]) -> str | None:
+    """Of the trace that the client says its request is part of (W3C's `traceparent`), for the log."""
+    given = fields.get(b"traceparent")
+    found = None if given is None else _TRACEPARENT.fullmatch(given)
+    return None if found is None else found[1].decode()
 
 
 def turn_away(scope: Scope, load: Load) -> None:

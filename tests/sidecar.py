@@ -62,7 +62,7 @@ class Process:
         self.api = httpx.Client(base_url=self.url, headers=ADMIN_HEADERS, timeout=30)
 
     def _wait_for_url(self, start: int) -> str:
-        return self._wait_for(re.compile(r" serves .* at (http://\S+)"), start)[1]
+        return self._wait_for(re.compile(r" serves .* at (http://[^\s\"]+)"), start)[1]
 
     def wait_for_log(self, text: str) -> None:
         """Until the log says it."""

@@ -24,6 +24,7 @@ FLOORS = [
     {"proxy.protocol"},
     {"proxy.call"},
     {"proxy.answering"},
+    {"proxy.logs"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
     {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups", "proxy.transport"},
     {"policy"},

@@ -19,6 +19,7 @@ from proxy.api.wire import ACTION_FIELDS, action_json, charge_json
 from proxy.denials import Refused, refused
 from proxy.jsontext import dumps
 from proxy.ledger.port import ADJUST, Action, ActionFilter, Agent, Call, Denial
+from proxy.metrics.labels import REPORTED
 from proxy.state import Sidecar
 
 METADATA_MAX_BYTES = 16 * 1024
@@ -56,7 +57,7 @@ async def report(sidecar: Sidecar, request: Request) -> Response:
             agent = replace(agent, paused_reason=None)
         response = refusal_response(_denied(recorded.denial, agent, call))
         if not recorded.replayed:
-            sidecar.metrics.refused(recorded.denial.verdict.reason)
+            sidecar.metrics.refused(recorded.denial.verdict.reason, REPORTED)
     if recorded.replayed:
         response.headers["idempotency-replayed"] = "true"
     return response

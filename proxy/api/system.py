@@ -14,7 +14,6 @@ from starlette.responses import Response
 from proxy.access import Access
 from proxy.api.resource import answer
 from proxy.denials import Refused
-from proxy.metrics import CONTENT_TYPE
 from proxy.state import Sidecar
 
 
@@ -47,7 +46,8 @@ async def readyz(sidecar: Sidecar, request: Request) -> Response:
 async def metrics(sidecar: Sidecar, request: Request) -> Response:
     if not Access(sidecar).reads_metrics(request.headers):
         raise Refused(401, "unauthenticated", "Send the admin's or the metrics token as Authorization: Bearer.")
-    return Response(sidecar.metrics.render(sidecar), headers={"content-type": CONTENT_TYPE})
+    text, content_type = await sidecar.metrics.render(sidecar, request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": content_type})
 
 
 async def contract(sidecar: Sidecar, request: Request) -> Response:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from policy.decide import TRANSIENT, Standing
-from policy.model import Policy
+from policy.model import Budget, Policy
 from policy.periods import Span
 from proxy.ledger import queries, spending
 from proxy.ledger.adjusting import adjust_entry
@@ -204,6 +204,12 @@ class Administration(Reading):
             return ()
         return self._rules.standings_of(self._store.book, agent, self._store.now())
 
+    def standing(self, budget: Budget, group: str) -> Standing:
+        store = self._store
+        if self._rules is None:
+            raise LedgerUnavailable("no policy is in force yet")
+        return self._rules.standing(store.book, budget, group, store.now())
+
     # -- adjusting -----------------------------------------------------------------------------------------------------
     async def adjust(self, adjustment: Adjustment, idempotency: tuple[str, str] | None = None) -> Recorded:
         if adjustment.agent_id not in self._store.book.agents:
@@ -260,7 +266,19 @@ class Administration(Reading):
         why = store.journal.failure or store.disk_low or ("" if self._rules else "no policy is in force yet")
         passed = self._unrecorded.warning()
         warnings = store.warnings() if passed is None else (*store.warnings(), passed)
-        return Health(not why, why, store.journal.tip.seq, store.journal.tip.head, warnings)
+        journal, tip = store.journal, store.journal.tip
+        since = journal.waiting_since
+        return Health(
+            not why,
+            why,
+            tip.seq,
+            tip.head,
+            warnings,
+            unsynced=tip.seq - journal.synced.seq,
+            unsynced_ms=0 if since is None else store.now() - since,
+            unindexed=tip.seq - store.index.applied,
+            checkpoint_ok=store.checkpoint_ok,
+        )
 
     def _admitting(self) -> Rulebook:
         """The rules to admit by. Raises LedgerUnavailable."""

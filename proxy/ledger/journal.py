@@ -187,6 +187,8 @@ class Journal:
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._work = threading.Event()
         self._awaited = threading.Event()
+        self._waiting_since = 0  # when the first line was written that no sync has begun on
+        self._syncing_since: int | None = None  # when the first of those was that are being synced
         self._file = threading.Lock()  # held over a sync, and where the open file changes
         self._closing = False
         self._month_end = 0
@@ -201,6 +203,14 @@ class Journal:
         sync_folder(folder.parent)
         self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting_since(self) -> int | None:
+        """When the oldest line was written that is not known to be on disk, unix ms; None: all of them are."""
+        if self.synced.seq >= self.tip.seq:
+            return None
+        syncing = self._syncing_since
+        return self._waiting_since if syncing is None else syncing
 
     def ends_month(self, at: int) -> bool:
         """Whether a line written at that time belongs to a later file than the open one."""
@@ -228,6 +238,7 @@ class Journal:
             entry.at,
         )
         if not self._work.is_set():
+            self._waiting_since = entry.at
             self._work.set()
         return entry.seq
 
@@ -279,6 +290,7 @@ class Journal:
             self._work.wait()
             self._awaited.wait(_GATHER_S)  # where nobody waits, a sync a line would only slow the line
             self._awaited.clear()
+            self._syncing_since = self._waiting_since
             self._work.clear()
             closing = self._closing  # before the sync: what was written before close began is synced
             with self._file:
@@ -288,6 +300,7 @@ class Journal:
                 except OSError as error:
                     # Never tried again: the kernel may have dropped the pages, and a second fsync would succeed.
                     self._fail(f"syncing the journal failed: {error.strerror}")
+            self._syncing_since = None
             if self._waiters:
                 self._loop.call_soon_threadsafe(self._release)
 

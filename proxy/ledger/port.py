@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from policy.decide import Standing, Verdict
-from policy.model import Policy
+from policy.model import Budget, Policy
 
 Outcome = Literal["success", "failure", "denied", "pending"]
 POLICY_KEY = "policy"  # the id of the policy file's own key
@@ -264,13 +264,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """``ok`` is False when nothing can be recorded; ``detail`` says why. ``head`` is the journal's latest hash."""
+    """``ok`` is False when nothing can be recorded; ``detail`` says why. ``head`` is the journal's latest hash.
+
+    ``unsynced`` entries are not known to be on disk, the oldest for ``unsynced_ms``; the reads lack ``unindexed``, and
+    catch up when asked. ``checkpoint_ok`` is False while the last one could not be written.
+    """
 
     ok: bool
     detail: str
     sequence: int
     head: str
     warnings: tuple[str, ...] = ()
+    unsynced: int = 0
+    unsynced_ms: int = 0
+    unindexed: int = 0
+    checkpoint_ok: bool = True
 
 
 class Ledger(Protocol):
@@ -356,6 +364,11 @@ class Ledger(Protocol):
     # -- reading -------------------------------------------------------------------------------------------------
     def standings(self, agent_id: str) -> Sequence[Standing]:
         """Every budget that counts this agent's calls, its own month first, with what is spent and reserved."""
+
+    def standing(self, budget: Budget, group: str) -> Standing:
+        """That budget of the policy, or agents' own month, in its running period; nothing spent where it has no such
+        group.
+        """
 
     def reservations(self) -> Sequence[Reservation]:
         """Those open, oldest first."""

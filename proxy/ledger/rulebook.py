@@ -105,9 +105,9 @@ class Rulebook:
         return found
 
     def standings(self, book: Book, matched: Matched, at: int) -> list[Standing]:
-        return [self._standing(book, budget, group, at) for budget, group in matched.budgets]
+        return [self.standing(book, budget, group, at) for budget, group in matched.budgets]
 
-    def _standing(self, book: Book, budget: Budget, group: str, at: int) -> Standing:
+    def standing(self, book: Book, budget: Budget, group: str, at: int) -> Standing:
         running = self.span(budget.period, budget.zone, at)
         balance = book.balances.get((budget.name, group, running.start_ms))
         if balance is None:
@@ -127,13 +127,13 @@ class Rulebook:
 
     def standings_of(self, book: Book, agent: Agent, at: int) -> list[Standing]:
         """Every budget that counts some call of the agent's: of those cut by upstream or price, the groups in use."""
-        standings = [self._standing(book, self.month_of(agent), agent.id, at)]
+        standings = [self.standing(book, self.month_of(agent), agent.id, at)]
         for budget, each, alone in self._anywhere:
             for _, group in budgets_for(
                 alone, agent_id=agent.id, owner_id=agent.owner_id, role=agent.role, upstream="", price=None
             ):
                 groups = [group] if each == budget.scope.each else list(self._groups(book, budget, at))
-                standings += [self._standing(book, budget, each_group, at) for each_group in groups]
+                standings += [self.standing(book, budget, each_group, at) for each_group in groups]
         return standings
 
     def _groups(self, book: Book, budget: Budget, at: int) -> Iterator[str]:

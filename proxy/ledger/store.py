@@ -184,6 +184,10 @@ class Store:
             self._checkpoint_failure = f"the desk could not be written: {error}"
             log.warning("%s", self._checkpoint_failure)
 
+    @property
+    def checkpoint_ok(self) -> bool:
+        return self._checkpoint_failure is None
+
     def warnings(self) -> tuple[str, ...]:
         told = (*self._damage, self._checkpoint_failure, self.index.failure, self.index.shortened)
         return tuple(text for text in told if text is not None)

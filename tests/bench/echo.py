@@ -255,7 +255,9 @@ def _actions(sidecar: Process) -> dict[str, dict]:
 def _errors(log: Path) -> list[str]:
     """What it logged of failures of its own."""
     with log.open() as lines:
-        return [line for line in lines if not line.startswith("{") and (" ERROR " in line or "Traceback" in line)]
+        return [
+            line for line in lines if '"level":"ERROR"' in line or '"level":"CRITICAL"' in line or "Traceback" in line
+        ]
 
 
 def _audit(plans: dict[str, Plan], rows: dict[str, dict], counts: Counter[str]) -> Iterator[str]:

@@ -94,6 +94,7 @@ class Client:
     """Of a request that is there, whole; its client stays."""
 
     whole_body = calls.body(1000)
+    written_at = 0.0
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         pass
@@ -181,7 +182,7 @@ class Line:
 
     def log(self, action: Action) -> None:
         assert self.sidecar.calls is not None
-        self.sidecar.calls.ended(action, None)
+        self.sidecar.calls.ended(action, None, None)
 
     def meter_stream(self) -> None:
         reader = self._reader("text/event-stream")

@@ -37,7 +37,7 @@ from tests.sidecar import ADMIN, ADMIN_HEADERS
 VERIFY_EVERY = 20
 DAY_MS = 86_400_000
 GARBLED = b"\xff" * 300
-_URL = re.compile(rb" serves .* at (http://\S+)")
+_URL = re.compile(rb" serves .* at (http://[^\s\"]+)")
 
 
 class Nursery:

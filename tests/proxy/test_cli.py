@@ -157,7 +157,7 @@ def test_sighup_reloads_and_a_broken_file_changes_nothing(tmp_path):
         assert "nonsense" in sidecar.get("/api/policy")["lastError"]
         policy.write_text(text + "# changed\n")
         sidecar.process.send_signal(signal.SIGHUP)
-        sidecar.wait_for_log("INFO policy ")
+        sidecar.wait_for_log(' in force"')
         assert sidecar.get("/api/policy")["hash"] != before
         assert sidecar.get("/api/policy")["lastError"] is None
 

@@ -58,8 +58,8 @@ async def reply(send: Send, body: bytes, headers: list[tuple[bytes, bytes]] | No
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, edges: Edges | None = None) -> AsyncIterator[int]:
-    server = Server(app, edges=edges)
+async def serving(app: ASGIApp, edges: Edges | None = None, load: Load | None = None) -> AsyncIterator[int]:
+    server = Server(app, edges=edges, load=load)
     port = await server.start()
     try:
         yield port
@@ -472,8 +472,10 @@ async def test_an_app_that_ends_without_its_answer_is_an_error() -> None:
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         pass
 
-    async with serving(silent) as port:
+    load = Load()
+    async with serving(silent, load=load) as port:
         assert error_of(await ask(port, GET + b"\r\n")) == "internal_error"
+    assert load.refused["internal_error"] == 1
 
 
 @pytest.mark.parametrize("leaves", [True, False])
@@ -488,13 +490,15 @@ async def test_an_app_that_ends_because_its_client_left_is_no_error(
         if leaves:
             await _until_disconnected(receive)
 
-    async with serving(streaming) as port, Raw.connect(port) as raw:
+    load = Load()
+    async with serving(streaming, load=load) as port, Raw.connect(port) as raw:
         await raw.send(GET + b"\r\n")
         if leaves:
             raw.writer.write_eof()
         answer = await raw.answer()
         assert (answer.body, answer.complete) == (b"so far", False)
     assert ("its answer had not" in caplog.text) is not leaves
+    assert load.refused["internal_error"] == (not leaves)
 
 
 @pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)])
@@ -562,8 +566,10 @@ async def test_promise_10_an_exception_is_a_json_500_whose_message_reaches_neith
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError(dict(scope["headers"])[b"authorization"])
 
-    async with serving(failing) as port:
+    load = Load()
+    async with serving(failing, load=load) as port:
         answer = await refused(port, GET + b"Authorization: alk_secret\r\n\r\n")
+    assert load.refused["internal_error"] == 1
     assert (answer.status, error_of(answer)) == (500, "internal_error")
     assert "ValueError" in caplog.text
     assert "test_server.py" in caplog.text

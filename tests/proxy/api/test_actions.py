@@ -91,6 +91,7 @@ async def test_a_budget_full_of_calls_in_flight_is_transient(api):
     assert answer.headers["retry-after"] == "1"
     assert "x-should-retry" not in answer.headers
     assert answer.json()["error"]["code"] == "budget_reserved"
+    assert api.sidecar.metrics.calls["(reported)", "denied"] == 1
     assert (await api.http.get(f"/api/agents/{agent['id']}")).json()["status"] == "active"
 
 

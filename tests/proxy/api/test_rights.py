@@ -202,6 +202,7 @@ async def test_hazard_27_a_foreign_host_is_421_even_with_the_token(api):
     answer = await api.http.get("/api/agents", headers={"host": "evil.example"})
     assert answer.status_code == 421
     assert (await api.http.get("/api/nothing", headers={"host": "evil.example"})).status_code == 421
+    assert api.sidecar.metrics.rejected["foreign_host"] == 2
 
 
 async def test_probes_and_prometheus_come_with_any_host(api):

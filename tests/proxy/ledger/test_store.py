@@ -103,9 +103,11 @@ async def test_a_desk_that_cannot_be_written_leaves_the_old_one_and_is_told_of(
     await world.restart()
     old = (world.data / "desk.json").read_bytes()
     monkeypatch.setattr(store, "_CHECKPOINT_S", 0.0)
+    assert world.ledger.health().checkpoint_ok
     (world.data / "desk.tmp").mkdir()
     await world.ledger.record(call(estimate=1), "success")
     await until(lambda: world.ledger.health().warnings)
+    assert not world.ledger.health().checkpoint_ok
     assert "the desk could not be written" in world.ledger.health().warnings[0]
     assert (world.data / "desk.json").read_bytes() == old
     (world.data / "desk.tmp").rmdir()
