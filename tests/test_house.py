@@ -17,7 +17,7 @@ FLOORS = [
     {"proxy.exchange"},
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request"},
     {"proxy.places", "proxy.attendance"},
-    {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.tariffs", "proxy.calllog"},
+    {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.export", "proxy.tariffs", "proxy.calllog"},
     {"proxy.rules"},
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},
     {"proxy.server"},
