@@ -144,13 +144,15 @@ async def _month(ledger: Ledger, policy: Policy, agent: Agent, at_ms: int) -> di
     bars = [bar(standing) for standing in ledger.standings(agent.id)]
     month = next((each for each in bars if each.name == MONTHLY_BUDGET), None)
     expected = forecast_of(month, [day.cost for day in shown], agent.created_at, at_ms, policy.zone) if month else None
+    # A budget that is spent leads nowhere: its calls are denied.
+    led_to = None if month is None or month.level == "full" else expected
     of_month = days[-date.fromisoformat(dates[-1][0]).day :]
     plotted = [(day.start_ms, day.cost) for day in of_month]
     return {
         "month": month,
         "expected_end": expected,
         "bars": bars,
-        "burn": burn(month, plotted[0][0], at_ms, plotted, expected) if month else None,
+        "burn": burn(month, plotted[0][0], at_ms, plotted, led_to) if month else None,
         "month_days": of_month,
         "days": shown,
         "daily": daily([(day.start_ms, day.cost) for day in shown]),

@@ -106,19 +106,17 @@ def _usd(text: str) -> int:
 _FIELDS: Final[Mapping[str, _Field]] = {
     "name": _Field("Name", "", lambda agent: agent.name, _text),
     "role": _Field("Role", "", lambda agent: agent.role, _text),
-    "owner_id": _Field("Owner", "budgets and limits may be of an owner", lambda agent: agent.owner_id, _line),
-    "monthly_budget": _Field(
-        "Monthly budget", "USD; in force at once", lambda agent: format_usd(agent.monthly_budget)[1:], _usd
-    ),
+    "owner_id": _Field("Owner", "", lambda agent: agent.owner_id, _line),
+    "monthly_budget": _Field("Monthly budget", "USD", lambda agent: format_usd(agent.monthly_budget)[1:], _usd),
     "per_action_limit": _Field(
         "Per-action limit",
-        "USD one call may cost; empty for none",
+        "USD; empty: none",
         lambda agent: "" if agent.per_action_limit is None else format_usd(agent.per_action_limit)[1:],
         lambda text: _usd(text) if text else None,
     ),
     "auto_resume": _Field(
         "Paused by its budget",
-        "an operator's pause always stays",
+        "it stays paused",
         lambda agent: _YES if agent.auto_resume else "no",
         lambda text: text == _YES,
     ),

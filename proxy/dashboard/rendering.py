@@ -80,9 +80,10 @@ def lasted(ms: int) -> str:
         return f"{ms} ms"
     if ms < 60_000:
         return f"{ms // 100 / 10:g} s"
-    for name, length in (("min", 60_000), ("h", 3_600_000)):
-        if ms < length * 60 or (name == "h" and ms < 48 * length):
-            return f"{ms // length} {name}"
+    if ms < 3_600_000:
+        return f"{ms // 60_000} min"
+    if ms < 48 * 3_600_000:
+        return f"{ms // 3_600_000} h"
     return f"{ms // 86_400_000} days"
 
 

@@ -213,6 +213,16 @@ def test_amounts_named_on_an_axis_are_round(top, expected):
     assert ticks(top) == expected
 
 
+async def test_a_spent_month_leads_nowhere(ledger, clock, page):
+    await spend(ledger, clock, *[(days, 5 * USD) for days in range(18)])
+    await ledger.adjust(Adjustment("bot", 5 * USD, "invoice"))
+    assert 'class="expected' in await page()
+    await ledger.adjust(Adjustment("bot", 5 * USD, "invoice"))
+    shown = await page()
+    assert "The month's budget is spent until Dec 1." in text(shown)
+    assert 'class="expected' not in shown
+
+
 # -- pausing -----------------------------------------------------------------------------------------------------------
 async def test_an_operator_pauses_it_with_a_reason_and_resumes_it(ledger, operator, page):
     answer = await Form(await page(), f"{BOT}/pause").post(operator, {"reason": "over the top"})
