@@ -20,7 +20,7 @@ from proxy.dashboard.frame import Pages, Shown
 from proxy.dashboard.money import bar
 from proxy.dashboard.plots import burn, daily
 from proxy.dashboard.rendering import days_back, segment
-from proxy.ledger.port import ActionFilter, Agent, Ledger, Reservation
+from proxy.ledger.port import ActionFilter, Agent, Ledger
 from proxy.state import Sidecar
 
 ACTIONS_SHOWN = 20
@@ -113,10 +113,9 @@ async def show(
         **await _month(ledger, policy, agent, at_ms),
         "targets": await _targets(ledger, policy, agent, at_ms),
         "limits": _limits(policy, agent),
-        "held": held[:OPEN_SHOWN],
+        "held": [(reservation, max(0, at_ms - reservation.created_at)) for reservation in held[:OPEN_SHOWN]],
         "held_count": len(held),
         "held_sum": sum(reservation.reserved for reservation in held),
-        "ages": _ages(held[:OPEN_SHOWN], at_ms),
         "actions": (await ledger.actions(ActionFilter(agent_id=agent.id, limit=ACTIONS_SHOWN))).items,
         "fields": entered or entered_of(agent),
         "keys": [(key, key.in_force(at_ms)) for key in agent.keys],
@@ -186,7 +185,6 @@ async def _targets(ledger: Ledger, policy: Policy, agent: Agent, at_ms: int) -> 
     """What cost most first, and all others as one."""
     since = days_back(at_ms, policy.zone, TREND_DAYS)[0][1]
     rows = sorted(await _spent(ledger, agent.id, ["target"], since), key=lambda row: (-row["cost"], -row["actions"]))
-    most = max([row["cost"] for row in rows[:1]] + [1])
     kept = [(row["target"], row["cost"], row["actions"]) for row in rows[:TARGETS_SHOWN]]
     if rest := rows[TARGETS_SHOWN:]:
         name = f"{len(rest)} other{'s' if len(rest) > 1 else ''}"
@@ -206,7 +204,3 @@ def _limits(policy: Policy, agent: Agent) -> list[Limit]:
     )  # fmt: skip
     names = {limit.name for limit, _ in counted}
     return [limit for limit in policy.limits if limit.name in names]
-
-
-def _ages(held: Sequence[Reservation], at_ms: int) -> list[int]:
-    return [max(0, at_ms - reservation.created_at) for reservation in held]
