@@ -15,6 +15,7 @@ from proxy.api.resource import answer, array, as_json, idempotency_of, own, prin
 from proxy.api.wire import charge_json
 from proxy.denials import Refused, refused
 from proxy.export import FORMS, action_json, export_response
+from proxy.jsontext import dumps
 from proxy.ledger.port import ADJUST, ActionFilter, Agent, Call, Denial
 from proxy.state import Sidecar
 

@@ -132,7 +132,7 @@ async def _month(ledger: Ledger, policy: Policy, agent: Agent, at_ms: int) -> di
     dates = days_back(at_ms, policy.zone, TREND_DAYS + 1)
     costs: dict[str, list[int]] = {day: [0, 0] for day, _ in dates}
     outcomes: dict[str, list[int]] = {name: [0, 0] for name in ("success", "failure", "denied")}
-    for row in await _spent(ledger, agent.id, ["day", "outcome"], dates[0][1]):
+    for row in await ledger.spend(["day", "outcome"], dates[0][1], None, agent.id):
         if row["day"] not in costs:
             continue
         _add(costs[row["day"]], row)
@@ -159,12 +159,6 @@ async def _month(ledger: Ledger, policy: Policy, agent: Agent, at_ms: int) -> di
     }
 
 
-async def _spent(ledger: Ledger, agent_id: str, groups: Sequence[str], since: int) -> Sequence[Mapping[str, Any]]:
-    """`Ledger.spend` of that agent alone."""
-    rows = await ledger.spend(["agent", *groups], since, None)
-    return [row for row in rows if row["agent"] == agent_id]
-
-
 def _add(total: list[int], row: Mapping[str, Any]) -> None:
     total[0] += row["cost"]
     total[1] += row["actions"]
@@ -184,7 +178,8 @@ def _outcomes(found: Mapping[str, Sequence[int]]) -> list[Part]:
 async def _targets(ledger: Ledger, policy: Policy, agent: Agent, at_ms: int) -> list[Part]:
     """What cost most first, and all others as one."""
     since = days_back(at_ms, policy.zone, TREND_DAYS)[0][1]
-    rows = sorted(await _spent(ledger, agent.id, ["target"], since), key=lambda row: (-row["cost"], -row["actions"]))
+    spent = await ledger.spend(["target"], since, None, agent.id)
+    rows = sorted(spent, key=lambda row: (-row["cost"], -row["actions"]))
     kept = [(row["target"], row["cost"], row["actions"]) for row in rows[:TARGETS_SHOWN]]
     if rest := rows[TARGETS_SHOWN:]:
         name = f"{len(rest)} other{'s' if len(rest) > 1 else ''}"

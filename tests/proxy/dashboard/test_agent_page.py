@@ -63,6 +63,14 @@ async def test_every_budget_and_limit_that_counts_its_calls_is_there_and_no_othe
     assert "others $" not in shown
 
 
+async def test_days_are_the_policys_zones(ledger, clock, page):
+    clock.at = NOON - 13 * HOUR  # 23:00 UTC: midnight in Berlin
+    await ledger.record(call(USD), "success")
+    clock.at = NOON
+    await ledger.record(call(USD, "demo:o3"), "success")
+    assert rows(await page(), "days-table")[:2] == [["Nov 22", "2", "$2.00"], ["Nov 21", "0", "$0.00"]]
+
+
 async def test_every_day_is_in_the_table_behind_its_chart(ledger, clock, page):
     await spend(ledger, clock, (29, 3 * USD), (1, USD // 2), (0, USD))
     await ledger.adjust(Adjustment("bot", -USD // 4, "invoice"))
