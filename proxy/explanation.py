@@ -38,7 +38,7 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "agent_paused": "its agent was paused, and only an operator's resuming lets it spend again",
+        "agent_paused": "its agent was paused, and stays so until it is resumed",
         "unpriced": "no price of the policy covers it, or its model is not in the price catalog",
         "per_action_limit_exceeded": "its estimate was more than its agent's per-action limit",
         "budget_exceeded": "its estimate was more than the budget had left unspent",
