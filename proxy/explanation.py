@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -35,6 +36,35 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+REASONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "agent_paused": "its agent was paused, and stays so until it is resumed",
+        "unpriced": "no price of the policy covers it, or its model is not in the price catalog",
+        "per_action_limit_exceeded": "its estimate was more than its agent's per-action limit",
+        "budget_exceeded": "its estimate was more than the budget had left unspent",
+        "budget_reserved": "it would have fitted, but for what calls in flight had reserved of the budget",
+        "rate_limited": "its agent was over a limit of calls",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Usage × rates. ``total`` nano-dollars: the items' sum, rounded up once. Of what no item counts itself, ``within``
+    is counted as a part of one that does, and ``apart`` has no rate.
+    """
+
+    items: Sequence[Item]
+    total: int
+    within: Mapping[str, Quantity]
+    apart: Mapping[str, Quantity]
+
+    @property
+    def amounts(self) -> Sequence[str]:
+        """USD of each item, and of the total behind them, with as many decimals as the longest has."""
+        return _aligned([f"{item.amount:f}" for item in self.items] + [f"{usd(self.total):f}"])
+
+
 def basis(action: Action) -> Basis:
     """What the cost is: its usage's charge, its reservation, what its agent reported, what an operator adjusted,
     nothing (it was denied or voided), or not known yet (it is in flight).
@@ -56,6 +86,16 @@ def basis(action: Action) -> Basis:
 def reserved_rates(action: Action) -> Rates:
     """The rates that its estimate was worked out with."""
     return load_rates(action.reserved_rates or action.rates)
+
+
+def sum_of(rates: Rates, usage: Mapping[str, Quantity]) -> Sum:
+    """Quantity × rate for each kind of which there was any; and what was used that no line of it counts."""
+    items = itemize(rates, usage)
+    priced = {item.usage for item in items}
+    rest = {kind: quantity for kind, quantity in usage.items() if quantity and kind not in priced | {REQUEST}}
+    within = {kind: quantity for kind, quantity in rest.items() if ABOVE.get(kind, frozenset()) & priced}
+    apart = {kind: quantity for kind, quantity in rest.items() if kind not in within}
+    return Sum([item for item in items if item.quantity], charge(rates, usage), within, apart)
 
 
 def explain(action: Action) -> str:
@@ -80,7 +120,7 @@ def _facts(action: Action) -> list[str]:
         ("when", iso(action.created_at) + ("" if action.duration_ms is None else f", took {action.duration_ms:,} ms")),
         ("price", f"{_shown(action.price or 'none')}, by policy {_shown(action.policy_hash or 'unknown')}"),
         ("outcome", _outcome(action)),
-        ("charge", f"{format_usd(action.cost)}: {_ending(action)}"),
+        ("charge", f"{format_usd(action.cost)}: {ending(action)}"),
     ]
     if action.reserved is not None and action.outcome != "denied":
         facts.append(("reserved", _reserved(action.reserved, action)))
@@ -96,7 +136,7 @@ def _outcome(action: Action) -> str:
     return told if action.upstream_status is None else f"{told}, upstream status {action.upstream_status}"
 
 
-def _ending(action: Action) -> str:
+def ending(action: Action) -> str:
     """How the cost came about, and why so."""
     match basis(action):
         case "pending":
@@ -154,32 +194,25 @@ def _reserved(reserved: int, action: Action) -> str:
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 def _arithmetic(title: str, rates: Rates, usage: Mapping[str, Quantity]) -> list[str]:
-    """Quantity × rate / the units it is for = amount, for each kind; and what was used that no line of it counts."""
-    items = [item for item in itemize(rates, usage) if item.quantity]
-    total = f"{usd(charge(rates, usage)):f}"
-    amounts = _aligned([f"{item.amount:f}" for item in items] + [total])
-    rows = [_row(item, amount) for item, amount in zip(items, amounts, strict=False)]
-    rows.append(("total, rounded up", "", "", "", "", "", "=", amounts[-1], "USD"))
-    priced = {item.usage for item in itemize(rates, usage)}
-    rest = {kind: quantity for kind, quantity in usage.items() if quantity and kind not in priced | {REQUEST}}
-    within = {kind: quantity for kind, quantity in rest.items() if ABOVE.get(kind, frozenset()) & priced}
-    apart = {kind: quantity for kind, quantity in rest.items() if kind not in within}
-    notes = [("counted above", within), ("without a rate", apart)]
+    found = sum_of(rates, usage)
+    rows = [_row(item, amount) for item, amount in zip(found.items, found.amounts, strict=False)]
+    rows.append(("total, rounded up", "", "", "", "", "", "=", found.amounts[-1], "USD"))
+    notes = [("counted above", found.within), ("without a rate", found.apart)]
     return ["", title, *_table(rows), *(f"  {name}: {_listed(kinds)}" for name, kinds in notes if kinds)]
 
 
 def _row(item: Item, amount: str) -> tuple[str, ...]:
     return (
-        _shown(item.usage), _number(item.quantity), "×", f"{item.rate:f}", "/", f"{item.units:,}", "=", amount,
+        _shown(item.usage), number(item.quantity), "×", f"{item.rate:f}", "/", f"{item.units:,}", "=", amount,
         _shown(item.key),
     )  # fmt: skip
 
 
 def _listed(kinds: Mapping[str, Quantity]) -> str:
-    return ", ".join(f"{_shown(kind)} {_number(quantity)}" for kind, quantity in kinds.items())
+    return ", ".join(f"{_shown(kind)} {number(quantity)}" for kind, quantity in kinds.items())
 
 
-def _number(quantity: Quantity) -> str:
+def number(quantity: Quantity) -> str:
     return f"{quantity:,}" if isinstance(quantity, int) else f"{quantity:,f}"
 
 

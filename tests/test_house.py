@@ -16,7 +16,7 @@ FLOORS = [
     {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo", "proxy.keeping"},
     {"proxy.exchange"},
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request"},
-    {"proxy.places", "proxy.attendance"},
+    {"proxy.places", "proxy.attendance", "proxy.export"},
     {"proxy.state", "proxy.denials", "proxy.metrics", "proxy.explanation", "proxy.tariffs", "proxy.calllog"},
     {"proxy.rules"},
     {"proxy.forward", "proxy.metering", "proxy.ledger", "proxy.headers", "proxy.standin"},

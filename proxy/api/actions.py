@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from policy.money import usd
 from proxy.access import refusal_response
 from proxy.api.fields import Fields, Query
 from proxy.api.resource import answer, array, as_json, idempotency_of, own, principal_of, read_body
-from proxy.api.wire import ACTION_FIELDS, action_json, charge_json
+from proxy.api.wire import charge_json
 from proxy.denials import Refused, refused
+from proxy.export import FORMS, action_json, export_response
 from proxy.jsontext import dumps
-from proxy.ledger.port import ADJUST, Action, ActionFilter, Agent, Call, Denial
+from proxy.ledger.port import ADJUST, ActionFilter, Agent, Call, Denial
 from proxy.metrics.labels import REPORTED
 from proxy.state import Sidecar
 
 METADATA_MAX_BYTES = 16 * 1024
 PAGE_MAX = 1000
-EXPORT_CHUNK = 64 * 1024
 
 _REPORTED: tuple[Literal["success", "failure"], ...] = ("success", "failure")
 _OUTCOMES = ("success", "failure", "denied")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 async def report(sidecar: Sidecar, request: Request) -> Response:
@@ -120,48 +116,7 @@ async def shown(sidecar: Sidecar, request: Request) -> Response:
 async def export(sidecar: Sidecar, request: Request) -> Response:
     """All actions of a stretch of time, oldest first, streamed."""
     query = Query(request.query_params)
-    form = query.choice("format", ("jsonl", "csv")) or "jsonl"
+    form = query.choice("format", FORMS) or "jsonl"
     asked = ActionFilter(since=query.time("since"), until=query.time("until"))
     query.done()
-    actions = sidecar.ledger.export(asked)
-    lines, media_type = (_csv(actions), "text/csv") if form == "csv" else (_jsonl(actions), "application/x-ndjson")
-    headers = {"content-disposition": f'attachment; filename="actions.{form}"'}
-    return StreamingResponse(_chunks(lines), headers=headers, media_type=media_type)
-
-
-async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    held: list[str] = []
-    size = 0
-    async for line in lines:
-        held.append(line)
-        size += len(line)
-        if size >= EXPORT_CHUNK:
-            yield "".join(held)
-            held, size = [], 0
-    yield "".join(held)
-
-
-async def _jsonl(actions: AsyncIterator[Action]) -> AsyncIterator[str]:
-    async for action in actions:
-        yield dumps(action_json(action)) + "\n"
-
-
-async def _csv(actions: AsyncIterator[Action]) -> AsyncIterator[str]:
-    row = io.StringIO()
-    writer = csv.writer(row)
-    writer.writerow(ACTION_FIELDS)
-    async for action in actions:
-        writer.writerow([_cell(value) for value in action_json(action).values()])
-        yield row.getvalue()
-        row.seek(0)
-        row.truncate()
-    yield row.getvalue()
-
-
-def _cell(value: Any) -> str:
-    """Text that a spreadsheet would take for a formula gets a leading quote."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
-    return dumps(value)
+    return export_response(sidecar.ledger.export(asked), form)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from proxy.api.fields import Fields
 from proxy.api.resource import answer, idempotency_of, read_body
-from proxy.api.wire import action_json
+from proxy.export import action_json
 from proxy.ledger.port import Adjustment
 from proxy.state import Sidecar
 

@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from proxy.api.fields import Fields
 from proxy.api.resource import answer, array, as_json, own, read_body
-from proxy.api.wire import action_json, agent_json, budgets_json
+from proxy.api.wire import agent_json, budgets_json
 from proxy.denials import Refused
+from proxy.export import action_json
 from proxy.identify import digest, new_key
 from proxy.ledger.port import ActionFilter, Agent, Key, ManagedField
 from proxy.state import Sidecar

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from starlette.datastructures import QueryParams
 
 from policy.money import MoneyError, parse_usd
+from policy.names import NAME_MAX, line_problem, text_problem
 from proxy.denials import Refused
 from proxy.jsontext import JsonError, dumps, loads
 
-TEXT_MAX = 128
 PROBLEMS_MAX = 100  # a body of a million unknown members is not answered with as many problems
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,14 +57,14 @@ class Fields(Problems):
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
-    def text(self, name: str, most: int = TEXT_MAX) -> str:
+    def text(self, name: str, most: int = NAME_MAX) -> str:
         """1 to ``most`` characters, with no NUL and no lone surrogate."""
         value = self._take(name)
         if value is _MISSING:
             return ""
         if not isinstance(value, str):
             self.note(name, "must be a string")
-        elif problem := _text_problem(value, most):
+        elif problem := text_problem(value, most):
             self.note(name, problem)
         else:
             return value
@@ -73,8 +73,8 @@ class Fields(Problems):
     def line(self, name: str) -> str:
         """Text that may stand in an id or a target: no control characters at all."""
         value = self.text(name)
-        if not value.isprintable():
-            self.note(name, "must hold no control or invisible characters")
+        if value and (problem := line_problem(value)):
+            self.note(name, problem)
         return value
 
     def choice(self, name: str, options: tuple[_Option, ...]) -> _Option:
@@ -158,7 +158,7 @@ class Fields(Problems):
         except RecursionError:
             self.note(name, "is nested too deep")
             return None
-        problem = _text_problem(text, most) if text else None
+        problem = text_problem(text, most) if text else None
         if problem is None and len(text.encode()) > most:
             problem = f"must have at most {most} bytes"
         if problem:
@@ -181,12 +181,12 @@ class Query(Problems):
         super().__init__(params)
         self._params = params
 
-    def text(self, name: str, most: int = TEXT_MAX) -> str | None:
+    def text(self, name: str, most: int = NAME_MAX) -> str | None:
         values = self._params.getlist(name)
         if not values:
             return None
         del self._unread[name]
-        problem = "stands twice" if len(values) > 1 else _text_problem(values[0], most)
+        problem = "stands twice" if len(values) > 1 else text_problem(values[0], most)
         if problem:
             self.note(name, problem)
             return None
@@ -238,18 +238,6 @@ def _moment(problems: Problems, name: str, value: str) -> int | None:
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _text_problem(value: str, most: int) -> str | None:
-    if not 1 <= len(value) <= most:
-        return f"must have 1 to {most} characters"
-    if "\0" in value:
-        return "must not hold NUL"
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return "must be well-formed Unicode"
-    return None
-
-
 def _shown(name: str) -> str:
     """An unknown member's name, which may be anything, as it can be told."""
-    return name[:TEXT_MAX].encode("ascii", "backslashreplace").decode()
+    return name[:NAME_MAX].encode("ascii", "backslashreplace").decode()

@@ -78,34 +78,6 @@ def budgets_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
     ]
 
 
-def action_json(action: Action) -> dict[str, Any]:
-    return {
-        "id": action.id,
-        "agentId": action.agent_id,
-        "actionType": action.action_type,
-        "target": action.target,
-        "cost": usd(action.cost),
-        "outcome": action.outcome,
-        "metadata": action.metadata,
-        "createdAt": iso(action.created_at),
-        "count": action.count,
-        "reason": action.reason,
-        "budget": action.budget,
-        "reserved": usd_or_null(action.reserved),
-        "usage": action.usage,
-        "price": action.price,
-        "upstreamStatus": action.upstream_status,
-        "durationMs": action.duration_ms,
-        "unconfirmed": action.unconfirmed,
-        "flags": action.flags,
-        "softened": action.softened,
-        "outputCap": action.output_cap,
-    }
-
-
-ACTION_FIELDS = tuple(action_json(Action("", "", "", "", 0, "success", 0)))
-
-
 def charge_json(action: Action) -> dict[str, Any]:
     """How the charge came about: what the usage comes to, what the estimate came to, and by which of them (``basis``)
     it was ``charged``.

@@ -8,7 +8,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from proxy.dashboard import agents, alerts, entrance, events
+from proxy.dashboard import action, actions, agent, agents, alerts, entrance, events, keys
 from proxy.dashboard.frame import Pages, problem
 from proxy.ledger.port import LedgerError
 from proxy.state import Sidecar
@@ -23,6 +23,10 @@ def routes(sidecar: Sidecar) -> list[Route | Mount]:
     under_ui = [
         *entrance.routes(pages),
         *agents.routes(pages),
+        *agent.routes(pages),
+        *keys.routes(pages),
+        *actions.routes(pages),
+        *action.routes(pages),
         *alerts.routes(pages),
         *events.routes(pages),
         Mount("/static", StaticFiles(packages=[("proxy.dashboard", "static")])),

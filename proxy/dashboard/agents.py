@@ -115,7 +115,7 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
         "paused": sum(card.agent.status == "paused" for card in cards),
         "month": month,
         "shared": shared,
-        "month_forecast": _forecast(month, _sum([card.days for card in cards]), 0, at_ms, policy.zone),
+        "month_forecast": forecast_of(month, _sum([card.days for card in cards]), 0, at_ms, policy.zone),
         "today": sum(card.today for card in cards),
         "denied_today": sum(row["actions"] for row in today if row["outcome"] == "denied"),
         "actions": actions,
@@ -162,11 +162,12 @@ async def _cards(ledger: Ledger, zone: ZoneInfo, at_ms: int) -> tuple[list[Card]
 def _card(agent: Agent, own: list[Bar], in_flight: int, days: list[int], at_ms: int, zone: ZoneInfo) -> Card:
     month = next((each for each in own if each.name == MONTHLY_BUDGET), None)
     others = [each for each in own if each is not month]
-    expected = _forecast(month, days, agent.created_at, at_ms, zone) if month else None
+    expected = forecast_of(month, days, agent.created_at, at_ms, zone) if month else None
     return Card(agent, month, others, in_flight, days, expected)
 
 
-def _forecast(month: Bar, days: Sequence[int], since_ms: int, at_ms: int, zone: ZoneInfo) -> Forecast | None:
+def forecast_of(month: Bar, days: Sequence[int], since_ms: int, at_ms: int, zone: ZoneInfo) -> Forecast | None:
+    """Of that month at the pace of the last week of ``days``, which began to be spent at ``since_ms``."""
     if month.resets_at is None or not days:
         return None
     per_day = pace(days, at_ms, span("day", at_ms, zone).start_ms, since_ms)

@@ -18,9 +18,13 @@ class Column:
     height: float
 
 
-def columns(values: Sequence[int], width: float = WIDTH, height: float = HEIGHT, gap: float = 0.25) -> list[Column]:
-    """One a value, as high as its share of the greatest; a negative one has none. ``gap`` is its part of a step."""
-    most = max([*values, 1])
+def columns(
+    values: Sequence[int], width: float = WIDTH, height: float = HEIGHT, gap: float = 0.25, top: int | None = None
+) -> list[Column]:
+    """One a value, as high as its share of ``top`` (None: of the greatest); a negative one has none. ``gap`` is its
+    part of a step.
+    """
+    most = max([*values, 1]) if top is None else top
     step = width / max(1, len(values))
     found = []
     for place, value in enumerate(values):

@@ -69,9 +69,22 @@ def _cents(nano: int) -> str:
     return format_usd((nano + _CENT // 2) // _CENT * _CENT)
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
     """One segment of a path: no slash in it divides."""
     return quote(text, safe="")
+
+
+def lasted(ms: int) -> str:
+    """A stretch of time: ``840 ms``, ``12.4 s``, ``3 min``, ``5 h``, ``2 days``."""
+    if ms < 1000:
+        return f"{ms} ms"
+    if ms < 60_000:
+        return f"{ms // 100 / 10:g} s"
+    if ms < 3_600_000:
+        return f"{ms // 60_000} min"
+    if ms < 48 * 3_600_000:
+        return f"{ms // 3_600_000} h"
+    return f"{ms // 86_400_000} days"
 
 
 def _words(name: str) -> str:
@@ -87,7 +100,9 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters.update(usd=format_usd, cents=_cents, day=day, when=when, iso=_iso, words=_words, segment=_segment)
+_templates.filters.update(
+    usd=format_usd, cents=_cents, day=day, when=when, iso=_iso, lasted=lasted, words=_words, segment=segment
+)
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from policy.decide import STATUS
 from policy.money import NANO
-from proxy.explanation import FLAGS, basis, explain
+from proxy.explanation import FLAGS, REASONS, basis, explain
 from proxy.ledger.port import Action
 from proxy.metering.base import FAILED
 
@@ -265,3 +266,8 @@ def test_every_flag_that_can_be_raised_has_a_meaning():
 def test_an_amount_of_many_dollars_is_exact():
     large = action(cost=12_345_678 * NANO, usage={"request": 12_345_678}, rates={"request": "1"}, estimated={})
     assert "12,345,678 × 1 / 1 = 12345678 request" in explain(large)
+
+
+def test_every_reason_that_is_on_record_has_its_words():
+    assert STATUS.keys() - REASONS.keys() == {"unauthenticated", "agent_not_found", "ledger_unavailable"}
+    assert REASONS.keys() <= STATUS.keys()

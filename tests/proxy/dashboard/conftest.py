@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ from policy.decide import Standing
 from policy.model import Policy, Upstream
 from proxy import dashboard
 from proxy.access import Guard
-from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Page, Reservation
+from proxy.ledger.embedded import open_embedded
+from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Ledger, Page, Reservation
 from proxy.metrics import Metrics
 from proxy.places import Places
 from proxy.server import Server
 from proxy.settings import Settings
 from proxy.state import Sidecar
+from tests.proxy.dashboard.governed import DAY, POLICY, Clock
 
 TOKEN = "the-admin-token"
 
@@ -127,3 +130,21 @@ async def operator(client: httpx.AsyncClient) -> httpx.AsyncClient:
     answer = await client.post("/ui/sign-in", data={"token": TOKEN})
     assert answer.status_code == 303
     return client
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def ledger(sidecar: Sidecar, clock: Clock, tmp_path: Path, monkeypatch) -> AsyncIterator[Ledger]:
+    """The embedded engine instead of the shelf, with a policy in force for a month; pages are of the clock's moment."""
+    monkeypatch.setattr(time, "time_ns", lambda: clock.at * 1_000_000)
+    sidecar.policy_file.rules.policy = POLICY
+    clock.at -= 32 * DAY
+    sidecar.ledger = await open_embedded(tmp_path, clock)
+    await sidecar.ledger.use(POLICY)
+    clock.at += 32 * DAY
+    yield sidecar.ledger
+    await sidecar.ledger.close()

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from markupsafe import Markup
 
-from proxy.dashboard.rendering import _templates, day, days_back, render, shown, when
+from proxy.dashboard.rendering import _templates, day, days_back, lasted, render, shown, when
 
 NOW = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()) * 1000
 
@@ -85,3 +85,22 @@ def test_days_back_begin_at_local_midnight_whatever_their_length():
 
 def test_an_id_is_one_segment_of_a_path():
     assert _templates.filters["segment"]("a/../b?c#d é") == "a%2F..%2Fb%3Fc%23d%20%C3%A9"
+
+
+@pytest.mark.parametrize(
+    ("ms", "expected"),
+    [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1000, "1 s"),
+        (12_499, "12.4 s"),
+        (59_999, "59.9 s"),
+        (60_000, "1 min"),
+        (3_599_999, "59 min"),
+        (3_600_000, "1 h"),
+        (48 * 3_600_000 - 1, "47 h"),
+        (48 * 3_600_000, "2 days"),
+    ],
+)
+def test_a_stretch_of_time_is_told_in_its_largest_unit(ms, expected):
+    assert lasted(ms) == expected
