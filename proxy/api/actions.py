@@ -119,4 +119,4 @@ async def export(sidecar: Sidecar, request: Request) -> Response:
     form = query.choice("format", FORMS) or "jsonl"
     asked = ActionFilter(since=query.time("since"), until=query.time("until"))
     query.done()
-    return export_response(sidecar.ledger.export(asked), form)
+    return await export_response(sidecar.ledger.export(asked), form)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,24 +13,14 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from policy.money import format_usd
+from proxy.visible import visible
 
-_JOINERS = "\u200c\u200d"  # invisible, but words and emoji are spelled with them
 _CENT = 10_000_000
-_SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def shown(value: Any) -> Any:
-    """Text without what can't be seen: ``a\\r\\nb`` comes out as the four characters ``\\x0d\\x0a`` between a and b."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return _SUSPECT.sub(_code, value)
-
-
-def _code(match: re.Match[str]) -> str:
-    char = match.group()
-    if char in _JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return char
-    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 127 else f"\\x{ord(char):02x}"
+    """Text with all that it holds `visible`; anything else as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def day(at_ms: int, zone: ZoneInfo) -> str:
