@@ -327,6 +327,26 @@ async def test_unknown_actions_are_404(api):
     assert (await api.http.get("/api/actions/act_nothing")).status_code == 404
 
 
+async def test_following_what_is_recorded(api):
+    await api.report("painter", 0.01)
+    start = (await api.http.get("/api/actions?after=now")).json()
+    assert start["items"] == []
+    for cost in (0.02, 0.03, 0.04):
+        await api.report("painter", cost)
+    page = (await api.http.get("/api/actions", params={"after": start["nextCursor"], "limit": 2})).json()
+    assert [item["cost"] for item in page["items"]] == [0.02, 0.03]
+    page = (await api.http.get("/api/actions", params={"after": page["nextCursor"], "limit": 2})).json()
+    assert [item["cost"] for item in page["items"]] == [0.04]
+    page = (await api.http.get("/api/actions", params={"after": page["nextCursor"]})).json()
+    assert (page["items"], page["nextCursor"] is None) == ([], False)
+
+
+@pytest.mark.parametrize("query", ["after=x", "after=fffffffff", "after=now&cursor=1.1", "after=now&after=now"])
+async def test_a_place_that_no_answer_gave_is_422(api, query):
+    answer = await api.http.get(f"/api/actions?{query}")
+    assert (answer.status_code, answer.json()["error"]["fields"][0]["field"]) == (422, "after")
+
+
 # -- export ------------------------------------------------------------------------------------------------------------
 
 
