@@ -12,10 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from policy.money import format_usd
+from policy.money import about_usd, format_usd
 from proxy.visible import visible
-
-_CENT = 10_000_000
 
 
 def shown(value: Any) -> Any:
@@ -50,13 +48,6 @@ def _iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _cents(nano: int) -> str:
-    """``$42.12``: to the nearest cent, and what is less than one as it is."""
-    if 0 < abs(nano) < _CENT:
-        return format_usd(nano)
-    return format_usd((nano + _CENT // 2) // _CENT * _CENT)
-
-
 def segment(text: str) -> str:
     """One segment of a path: no slash in it divides."""
     return quote(text, safe="")
@@ -89,7 +80,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters.update(
-    usd=format_usd, cents=_cents, day=day, when=when, iso=_iso, lasted=lasted, words=_words, segment=segment
+    usd=format_usd, cents=about_usd, day=day, when=when, iso=_iso, lasted=lasted, words=_words, segment=segment
 )
 
 
