@@ -16,7 +16,7 @@ DEPTH_MAX: Final = 200  # arrays and objects within each other; of tools' schema
 VALUES_MAX: Final = 500_000  # a parsed value takes up to 100 bytes, and parsing holds the interpreter's lock
 DIGITS_MAX: Final = 4300  # of a fraction; Python's own bound for integers
 _SHORT: Final = 16 * 1024  # bytes
-_UNLIKE: Final = re.compile(rb"\x7f|[0-9][eE][+-]?[0-9]")
+_UNLIKE: Final = re.compile(rb"\x7f|(?:^|[:,\[])-?[0-9.]+[eE]")
 
 
 class JsonError(ValueError):

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from proxy.terminal.client import Client, Refusal, Row, add_options, row_of
 from proxy.terminal.follow import NOW, follow
-from proxy.terminal.output import array, as_sent, exact, out
+from proxy.terminal.output import array, as_sent, exact, out, tell
 from proxy.terminal.table import Column, Table
 from proxy.terminal.times import FORMS, moment, shown
 
@@ -64,6 +64,9 @@ def _limit(text: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     given = {"agentId": options.agent, "outcome": options.outcome, "since": options.since, "until": options.until}
+    if options.follow and options.until:
+        tell("--until ends a list, and --follow goes on")
+        return 2
     asked = {name: value for name, value in given.items() if value is not None}
     with Client(options.url, options.data) as client:
         if options.follow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -84,7 +83,7 @@ def _wrapped(text: str) -> str:
 
 def _acknowledge(options: argparse.Namespace) -> int:
     if bool(options.alerts) == options.all:
-        print("agent-ledger: alerts acknowledge takes ids, or --all", file=sys.stderr)
+        tell("alerts acknowledge takes ids, or --all")
         return 2
     done: list[Raw] = []
     failed = False

@@ -78,14 +78,15 @@ class Client:
         self.url = (self.named or URL).rstrip("/")
         self._data = data
         self._token, self._source = admin_token(data, os.environ)
-        if not self.url.startswith(("http://", "https://")):
-            raise TerminalError(f"{visible(self.url)} is no URL such as {URL}")
         try:
-            # No proxy of the environment's: the token is for the sidecar alone.
-            trusted = ssl.create_default_context()
-            self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False, verify=trusted)
-        except httpx.InvalidURL as error:
-            raise TerminalError(f"{visible(self.url)} is no URL: {error}") from error
+            parts = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            parts = httpx.URL()
+        if parts.scheme not in ("http", "https") or not parts.host:
+            raise TerminalError(f"{visible(self.url)} is no URL such as {URL}")
+        # No proxy of the environment's: the token is for the sidecar alone.
+        trusted = ssl.create_default_context()
+        self._http = httpx.Client(base_url=parts, timeout=_TIMEOUT, trust_env=False, verify=trusted)
 
     def close(self) -> None:
         self._http.close()

@@ -70,6 +70,7 @@ def _target(output: Path | None) -> Iterator[BinaryIO]:
     if output is None:
         yield sys.stdout.buffer
         return
+    output = output.resolve()
     if output.exists() and not output.is_file():
         raise TerminalError(f"{output} is no file")
     draft = output.with_name(f"{output.name}.part")

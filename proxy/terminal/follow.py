@@ -16,7 +16,7 @@ from proxy.terminal.output import tell
 
 NOW = "now"  # the place behind all that is recorded
 POLL_S = 0.5
-_WAIT_S = 2.0  # while nobody answers
+_WAIT_S = 1.0  # while nobody answers
 
 
 class Feed(Protocol):
