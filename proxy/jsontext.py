@@ -16,7 +16,7 @@ DEPTH_MAX: Final = 200  # arrays and objects within each other; of tools' schema
 VALUES_MAX: Final = 500_000  # a parsed value takes up to 100 bytes, and parsing holds the interpreter's lock
 DIGITS_MAX: Final = 4300  # of a fraction; Python's own bound for integers
 _SHORT: Final = 16 * 1024  # bytes
-_UNLIKE: Final = re.compile(rb"\x7f|(?:^|[:,\[])-?[0-9.]+[eE]")
+_EXPONENT: Final = re.compile(rb"[0-9]E[+-]?[0-9]")
 
 
 class JsonError(ValueError):
@@ -107,7 +107,8 @@ def encode(value: Any) -> bytes:
     except (TypeError, ValueError, ArithmeticError, RecursionError):
         return dumps(value).encode()
     # What it writes otherwise: text beyond visible ASCII, and Decimals with an exponent.
-    return text if text.isascii() and not _UNLIKE.search(text) else dumps(value).encode()
+    same = text.isascii() and b"\x7f" not in text and not (b"E" in text and _EXPONENT.search(text))
+    return text if same else dumps(value).encode()
 
 
 def _many_values(text: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Raw
@@ -16,6 +16,7 @@ from proxy.terminal.times import shown
 
 _ALERTS = (Column("TIME"), Column("TYPE"), Column("AGENT", least=8), Column("STATE", spare=1), Column("ID"))
 _TESTED = (Column("WEBHOOK", least=10), Column("DELIVERED"), Column("ERROR", least=20))
+_OPEN = {"open": "true"}
 _INDENT = "    "
 
 
@@ -46,8 +47,8 @@ def _options(command: argparse.ArgumentParser, *, suppress: bool = False) -> Non
 
 def _list(options: argparse.Namespace) -> int:
     with Client(options.url, options.data) as client:
-        found = client.rows("/api/alerts", {"agentId": options.agent} if options.agent else None)
-    raws = [raw for raw in reversed(found) if not options.open or row_of(raw)["acknowledgedAt"] is None]
+        agent = {"agentId": options.agent} if options.agent else {}
+        raws = client.rows("/api/alerts", agent | (_OPEN if options.open else {}))[::-1]
     _show(raws, options.json, "Nothing is open." if options.open else "No alerts.")
     return 0
 
@@ -101,9 +102,14 @@ def _acknowledge(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _open_ids(client: Client) -> list[str]:
-    alerts = [row_of(raw) for raw in client.rows("/api/alerts")]
-    return [alert["id"] for alert in alerts if alert["acknowledgedAt"] is None]
+def _open_ids(client: Client) -> Iterator[str]:
+    """All that are open, as many as the API tells at once; those told before are acknowledged meanwhile, or stay."""
+    told_before: set[str] = set()
+    while ids := [row_of(raw)["id"] for raw in client.rows("/api/alerts", _OPEN)]:
+        if told_before.issuperset(ids):
+            return
+        yield from (alert_id for alert_id in ids if alert_id not in told_before)
+        told_before.update(ids)
 
 
 def _test(options: argparse.Namespace) -> int:

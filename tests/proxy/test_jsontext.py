@@ -185,4 +185,4 @@ def test_what_is_encoded_the_quick_way_is_what_dumps_writes(value):
 
 def test_what_the_api_answers_is_encoded_the_quick_way(monkeypatch):
     monkeypatch.delattr(jsontext, "dumps")
-    assert encode({"cost": Decimal("0.05"), "id": "act_01e5"}) == b'{"cost":0.05,"id":"act_01e5"}'
+    assert encode({"cost": Decimal("0.05"), "id": "act_01e5", "E": None}) == b'{"cost":0.05,"id":"act_01e5","E":null}'

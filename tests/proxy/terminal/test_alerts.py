@@ -47,6 +47,23 @@ def test_acknowledge(sidecar, said):
     assert said("alerts", "acknowledge", "--all") == (0, "Nothing was open.\n", "")
 
 
+def test_all_are_acknowledged_where_the_api_does_not_tell_all_at_once(answering, said):
+    opened = [{"id": f"alr_{number}", "acknowledgedAt": None} for number in range(5)]
+    stuck = {"id": "alr_stuck", "acknowledgedAt": None}
+
+    def answer(handler):
+        if handler.command == "GET":
+            plain(json.dumps([stuck, *opened[:2]]))(handler)
+        elif "alr_stuck" in handler.path:
+            plain(json.dumps({"error": {"code": "not_found", "message": "No alert has this id."}}), 404)(handler)
+        else:
+            plain(json.dumps(opened.pop(0)))(handler)
+
+    answering(answer)
+    code, out, err = said("alerts", "acknowledge", "--all")
+    assert (code, out, err.count("alr_stuck")) == (1, "5 acknowledged\n", 1)
+
+
 @pytest.mark.parametrize("wrong", [[], ["--all", "alr_1"]])
 def test_acknowledge_takes_ids_or_all(said, wrong):
     assert said("alerts", "acknowledge", *wrong)[0] == 2

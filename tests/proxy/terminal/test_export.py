@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,10 +148,16 @@ def test_rows_are_counted_wherever_the_chunks_divide(form):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(ended, tmp_path, monkeypatch):
     """A data folder whose sidecar ended, its export before, and nobody at the default URL."""
     monkeypatch.setattr(client, "URL", "http://127.0.0.1:1")
-    data = tmp_path / "data"
+    data, sent = ended
+    return Path(shutil.copytree(data, tmp_path / "data")), sent
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    data = tmp_path_factory.mktemp("ended") / "data"
     with Process(QUICKSTART, data) as sidecar:
         agent = make_agent(sidecar)
         for _ in range(5):
