@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 
 NANO = 1_000_000_000
+CENT = NANO // 100
 MAX_USD = 1_000_000_000
 
 _FINEST = Decimal("0.000000001")
@@ -62,6 +63,11 @@ def format_usd(nano: int) -> str:
     whole, rest = divmod(nano, NANO)
     digits = f"{rest:09d}".rstrip("0").ljust(2, "0")
     return f"{sign}${whole}.{digits}"
+
+
+def about_usd(nano: int) -> str:
+    """For people who compare amounts: to the nearest cent, and what is less than one as it is."""
+    return format_usd(nano if 0 < abs(nano) < CENT else (nano + CENT // 2) // CENT * CENT)
 
 
 def shortest_usd(nano: int) -> str:

@@ -1,4 +1,5 @@
-"""The command `agent-ledger`: serve, check, explain, demo, and what keeps a ledger (keeping.py)."""
+"""The command `agent-ledger`: serve, check, explain, demo, what keeps a ledger (keeping.py), and the sidecar from a
+terminal (terminal/)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from policy.parse import PolicyError
-from proxy import demo, keeping
+from proxy import demo, keeping, terminal
 from proxy.app import serve
 from proxy.explanation import explain
 from proxy.ledger.lookup import find_action
@@ -23,6 +24,8 @@ from proxy.logs import to_stderr
 from proxy.loop import run
 from proxy.rules import read_policy
 from proxy.settings import Settings, Style
+from proxy.terminal.client import TerminalError
+from proxy.terminal.output import any_text_goes, reader_left
 from proxy.tokens import METRICS_TOKEN_ENV, TokenError, Tokens, admin_source, token_source
 
 log = logging.getLogger("agent_ledger")
@@ -32,15 +35,21 @@ _DRAIN_DELAY_MAX_S = 600
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 refused or failed (the message says why), 2 wrong usage."""
+    """Exit codes: 0 done, 1 refused or failed (the message says why), 2 wrong usage, 130 Ctrl-C, 141 nobody reads."""
     options = parser().parse_args(argv)
     style = _log_style(options)
+    any_text_goes()
     with to_stderr(style):
         try:
             status: int = options.run(options)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            return reader_left()
         except PolicyError as error:
             return _refuse(style, error.render())
-        except (LedgerError, TokenError, OSError, UnicodeError) as error:
+        except (LedgerError, TerminalError, TokenError, OSError, UnicodeError) as error:
             return _refuse(style, f"agent-ledger: {error}")
         except Exception as error:
             if style != "json":
@@ -126,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_check)
     command.add_argument("policy", type=Path)
 
+    terminal.add_commands(commands)
     keeping.add_commands(commands)
 
     command = commands.add_parser("explain", help="show how the charge of one action came about")

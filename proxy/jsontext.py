@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -15,6 +16,7 @@ DEPTH_MAX: Final = 200  # arrays and objects within each other; of tools' schema
 VALUES_MAX: Final = 500_000  # a parsed value takes up to 100 bytes, and parsing holds the interpreter's lock
 DIGITS_MAX: Final = 4300  # of a fraction; Python's own bound for integers
 _SHORT: Final = 16 * 1024  # bytes
+_EXPONENT: Final = re.compile(rb"[0-9]E[+-]?[0-9]")
 
 
 class JsonError(ValueError):
@@ -96,6 +98,17 @@ def dumps(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ",".join(map(dumps, value)) + "]"
     return json.dumps(value)
+
+
+def encode(value: Any) -> bytes:
+    """The bytes of `dumps`, in a tenth of its time for most of what the API answers. Raises as it does."""
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, ArithmeticError, RecursionError):
+        return dumps(value).encode()
+    # What it writes otherwise: text beyond visible ASCII, and Decimals with an exponent.
+    same = text.isascii() and b"\x7f" not in text and not (b"E" in text and _EXPONENT.search(text))
+    return text if same else dumps(value).encode()
 
 
 def _many_values(text: bytes) -> bool:

@@ -83,6 +83,21 @@ def admin_source(data: Path, env: Mapping[str, str]) -> tuple[str, Path | None]:
     return "", _checked(file)
 
 
+def admin_token(data: Path, env: Mapping[str, str]) -> tuple[str, str]:
+    """The token for a command to send, and where it is from; "" where none is. Makes none. Raises TokenError."""
+    token, named = token_source(env, ADMIN_TOKEN_ENV)
+    if token:
+        return token, ADMIN_TOKEN_ENV
+    file = named or data / "admin-token"
+    try:
+        held, _ = _read(file)
+    except FileNotFoundError:
+        held = ()
+    except OSError as error:
+        raise TokenError(f"the token file can't be read: {error}") from error
+    return next(iter(held), ""), str(file)
+
+
 def token_source(env: Mapping[str, str], name: str) -> tuple[str, Path | None]:
     """The environment's token NAME, or the file NAME_FILE; ("", None) where neither is set. Raises TokenError."""
     token, file = env.get(name, "").strip(), env.get(f"{name}_FILE", "").strip()

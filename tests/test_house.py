@@ -13,7 +13,7 @@ FLOORS = [
     {"proxy.__main__"},
     {"proxy.cli"},
     {"proxy.app"},
-    {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo", "proxy.keeping"},
+    {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo", "proxy.keeping", "proxy.terminal"},
     {"proxy.exchange"},
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request"},
     {"proxy.places", "proxy.attendance", "proxy.export"},
@@ -26,7 +26,7 @@ FLOORS = [
     {"proxy.answering"},
     {"proxy.logs"},
     {"proxy.settings", "proxy.tokens", "proxy.jsontext", "proxy.forms", "proxy.framing", "proxy.rewriting"},
-    {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups", "proxy.transport"},
+    {"proxy.load", "proxy.breaker", "proxy.loop", "proxy.lookups", "proxy.transport", "proxy.visible"},
     {"policy"},
 ]
 

@@ -27,10 +27,12 @@ async def alerts(sidecar: Sidecar, request: Request) -> Response:
     """Newest first. An agent sees its own."""
     query = Query(request.query_params)
     agent_id = query.text("agentId") or principal_of(request).agent_id
+    open_only = query.choice("open", ("true", "false")) == "true"
     query.done()
     if agent_id is not None:
         own(request, agent_id)
-    return as_json(await array(await sidecar.ledger.alerts(agent_id), alert_json, at_once=100))
+    found = await sidecar.ledger.alerts(agent_id, open_only=open_only)
+    return as_json(await array(found, alert_json, at_once=100))
 
 
 async def acknowledge(sidecar: Sidecar, request: Request) -> Response:

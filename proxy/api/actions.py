@@ -83,7 +83,7 @@ def _denied(denial: Denial, agent: Agent | None, call: Call) -> Refused:
 
 
 async def listed(sidecar: Sidecar, request: Request) -> Response:
-    """A page, newest first. An agent sees its own."""
+    """A page, newest first; or with `after`, what was recorded since, in that order. An agent sees its own."""
     query = Query(request.query_params)
     asked = ActionFilter(
         agent_id=query.text("agentId") or principal_of(request).agent_id,
@@ -93,13 +93,19 @@ async def listed(sidecar: Sidecar, request: Request) -> Response:
         limit=query.count("limit", 100, PAGE_MAX),
         cursor=query.text("cursor", 1024),
     )
+    after = query.text("after", 1024)
+    if after is not None and asked.cursor is not None:
+        query.note("after", "goes with no cursor")
     query.done()
     if asked.agent_id is not None:
         own(request, asked.agent_id)
+    ledger = sidecar.ledger
     try:
-        page = await sidecar.ledger.actions(asked)
+        page = await (
+            ledger.actions(asked) if after is None else ledger.recorded(asked, None if after == "now" else after)
+        )
     except ValueError as error:
-        query.note("cursor", str(error))
+        query.note("cursor" if after is None else "after", str(error))
         query.done()
         raise
     items = await array(page.items, action_json)
@@ -119,4 +125,4 @@ async def export(sidecar: Sidecar, request: Request) -> Response:
     form = query.choice("format", FORMS) or "jsonl"
     asked = ActionFilter(since=query.time("since"), until=query.time("until"))
     query.done()
-    return export_response(sidecar.ledger.export(asked), form)
+    return await export_response(sidecar.ledger.export(asked), form)

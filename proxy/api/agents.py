@@ -66,8 +66,11 @@ async def change(sidecar: Sidecar, request: Request) -> Response:
         "perActionLimit": ("per_action_limit", fields.money_or_null),
         "autoResume": ("auto_resume", fields.flag),
         "status": ("status", lambda name: fields.choice(name, ("active", "paused"))),
+        "pausedReason": ("paused_reason", fields.line),
     }
     changes = {to: read(name) for name, (to, read) in readers.items() if name in fields}
+    if "paused_reason" in changes and changes.get("status") != "paused":
+        fields.note("pausedReason", "goes with the status paused")
     fields.done()
     try:
         agent = await sidecar.ledger.change_agent(agent.id, changes)

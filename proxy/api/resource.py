@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from proxy.access import Principal, refusal_response
 from proxy.api.fields import Fields
 from proxy.denials import Refused
-from proxy.jsontext import dumps
+from proxy.jsontext import encode
 from proxy.ledger.port import AgentUnknown, IdempotencyConflict, LedgerUnavailable
 from proxy.state import Sidecar
 
@@ -136,7 +136,7 @@ def idempotency_of(fields: Fields, request: Request, body: bytes) -> tuple[str, 
 
 def answer(value: Any, status: int = 200) -> Response:
     """JSON with exact numbers."""
-    return as_json(dumps(value), status)
+    return as_json(encode(value).decode(), status)
 
 
 async def array(values: Sequence[T], shown: Callable[[T], Any], at_once: int = 25) -> str:
@@ -145,7 +145,7 @@ async def array(values: Sequence[T], shown: Callable[[T], Any], at_once: int = 2
     for first in range(0, len(values), at_once):
         if first:
             await asyncio.sleep(0)
-        made += [dumps(shown(value)) for value in values[first : first + at_once]]
+        made += [encode(shown(value)).decode() for value in values[first : first + at_once]]
     return f"[{','.join(made)}]"
 
 

@@ -93,7 +93,7 @@ class _Export:
         if agent is None and asked.agent:
             raise HTTPException(404, "No agent has this id.")
         asked_for = _filter(asked, agent, sidecar.policy_file.rules.policy.zone)
-        return export_response(sidecar.ledger.export(asked_for), "csv")
+        return await export_response(sidecar.ledger.export(asked_for), "csv")
 
 
 def _asked(request: Request) -> Asked:

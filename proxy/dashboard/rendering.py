@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -14,25 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from policy.money import format_usd
-
-_JOINERS = "\u200c\u200d"  # invisible, but words and emoji are spelled with them
-_CENT = 10_000_000
-_SUSPECT = re.compile(r"[^\x20-\x7e]")
+from policy.money import about_usd, format_usd
+from proxy.visible import visible
 
 
 def shown(value: Any) -> Any:
-    """Text without what can't be seen: ``a\\r\\nb`` comes out as the four characters ``\\x0d\\x0a`` between a and b."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return _SUSPECT.sub(_code, value)
-
-
-def _code(match: re.Match[str]) -> str:
-    char = match.group()
-    if char in _JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return char
-    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 127 else f"\\x{ord(char):02x}"
+    """Text with all that it holds `visible`; anything else as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def day(at_ms: int, zone: ZoneInfo) -> str:
@@ -60,13 +46,6 @@ def _start_ms(day: date, zone: ZoneInfo) -> int:
 
 def _iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _cents(nano: int) -> str:
-    """``$42.12``: to the nearest cent, and what is less than one as it is."""
-    if 0 < abs(nano) < _CENT:
-        return format_usd(nano)
-    return format_usd((nano + _CENT // 2) // _CENT * _CENT)
 
 
 def segment(text: str) -> str:
@@ -101,7 +80,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters.update(
-    usd=format_usd, cents=_cents, day=day, when=when, iso=_iso, lasted=lasted, words=_words, segment=segment
+    usd=format_usd, cents=about_usd, day=day, when=when, iso=_iso, lasted=lasted, words=_words, segment=segment
 )
 
 

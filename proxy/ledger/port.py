@@ -382,6 +382,14 @@ class Ledger(Protocol):
     async def actions(self, query: ActionFilter) -> Page:
         """Newest first, those resolved or denied. Sees everything recorded before the call."""
 
+    async def recorded(self, query: ActionFilter, after: str | None) -> Page:
+        """The next ``limit`` that match, in the order in which they were recorded; its ``next_cursor`` is the place to
+        go on ``after``, and is always told.
+
+        ``after`` None: none, and the place behind all that was recorded before the call. ``cursor`` is ignored. Of
+        repeated denials the first is there. Raises ValueError for a place that this ledger has not come to.
+        """
+
     def export(self, query: ActionFilter) -> AsyncIterator[Action]:
         """All that match, oldest first, in bounded memory; ``limit`` and ``cursor`` are ignored."""
 

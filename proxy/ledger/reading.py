@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from proxy.ledger import queries, spending
+from proxy.ledger import queries, spending, tail
 from proxy.ledger.port import Action, ActionFilter, Alert, Page, Reservation
 from proxy.ledger.store import Store
 from proxy.ledger.unrecorded import Unrecorded
@@ -40,6 +40,12 @@ class Reading:
             queries.parse_cursor(query.cursor)
         await self._store.caught_up()
         return await self._store.index.read(partial(queries.page, query=query))
+
+    async def recorded(self, query: ActionFilter, after: str | None) -> Page:
+        if after is not None:
+            tail.parse_place(after)
+        await self._store.caught_up()
+        return await self._store.index.read(partial(tail.recorded, query=query, after=after))
 
     async def export(self, query: ActionFilter) -> AsyncIterator[Action]:
         await self._store.caught_up()

@@ -11,7 +11,17 @@ import pytest
 from msgspec import structs
 
 from policy.money import NANO
-from proxy.ledger.port import Action, ActionFilter, Adjustment, Agent, Key, LedgerError, LedgerUnavailable, Settlement
+from proxy.ledger.port import (
+    Action,
+    ActionFilter,
+    Adjustment,
+    Agent,
+    Key,
+    LedgerError,
+    LedgerUnavailable,
+    Page,
+    Settlement,
+)
 from tests.contract.conftest import Worlds
 from tests.contract.policies import agent, budget, policy
 from tests.contract.world import World, call, ms
@@ -129,6 +139,54 @@ async def test_a_cursor_that_no_page_gave_is_refused(world: Worlds, cursor: str)
     async with world(ONE) as w:
         with pytest.raises(ValueError, match="cursor"):
             await w.ledger.actions(ActionFilter(cursor=cursor))
+
+
+async def test_what_is_recorded_is_followed_in_its_order_each_once_across_a_restart(world: Worlds) -> None:
+    async with world(ONE) as w:
+        await w.ledger.record(call("a", 1), "success")
+        long, killed = await w.ledger.authorize(call("a", 2)), await w.ledger.authorize(call("b", 3))
+        start = await w.ledger.recorded(ActionFilter(), None)
+        assert start.items == []
+
+        async def followed(place: str | None, **query: Any) -> list[int]:
+            costs: list[int] = []
+            while True:
+                page = await w.ledger.recorded(ActionFilter(limit=2, **query), place)
+                place = page.next_cursor
+                costs += [row.cost for row in page.items]
+                if len(page.items) < 2:
+                    last.append(page)
+                    return costs
+
+        last: list[Page] = []
+        w.at += 5000
+        await w.ledger.record(call("b", 4), "failure")
+        await w.ledger.settle(long.action_id, Settlement(2, "success"))
+        await w.ledger.adjust(Adjustment("a", -5, "credit", at=ms("2026-10-01T00:00:00Z")))
+        assert await followed(start.next_cursor) == [4, 2, -5]  # by authorization or date it would be -5, 2, 4
+        assert await followed(last[-1].next_cursor) == []
+        place = last[-1].next_cursor
+        await w.restart()  # which ends what was in flight
+        await w.ledger.record(call("a", 6), "success")
+        assert await followed(place) == [3, 6]
+        assert await w.ledger.action(killed.action_id) is not None
+        for query, costs in [
+            ({"agent_id": "a"}, [2, -5, 6]),
+            ({"outcome": "failure"}, [4, 3]),
+            ({"agent_id": "b", "outcome": "success"}, []),
+            ({"since": w.at}, [4, 6]),
+            ({"until": w.at}, [2, -5, 3]),
+            ({"agent_id": "nobody"}, []),
+        ]:
+            assert await followed(start.next_cursor, **query) == costs, query
+            assert await followed(last[-1].next_cursor, **query) == []
+
+
+@pytest.mark.parametrize("place", ["", "x", "-1", "1\n", "f" * 16, "٣", "fffffff"])
+async def test_a_place_that_the_ledger_has_not_come_to_is_refused(world: Worlds, place: str) -> None:
+    async with world(ONE) as w:
+        with pytest.raises(ValueError, match="place"):
+            await w.ledger.recorded(ActionFilter(), place)
 
 
 async def test_export_is_oldest_first_and_ends_with_what_was_recorded_before_it(world: Worlds) -> None:

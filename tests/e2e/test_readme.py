@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from policy.decide import STATUS, TRANSIENT
 from policy.parse import parse_policy
-from proxy.cli import parser
+from proxy.cli import main, parser
+from proxy.terminal import follow
 from tests.sidecar import ADMIN, Process
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +78,38 @@ def test_every_command_and_option_is_in_the_readme():
     commands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     for name, command in commands.choices.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `agent-ledger {name}"))
-        missing = [
-            option
-            for action in command._actions
-            for option in action.option_strings
-            if option.startswith("--") and option != "--help" and f"`{option}`" not in row
-        ]
+        missing = [option for option in options(command) if f"`{option}`" not in row]
+        missing += [below for below, _ in commands_below(command) if f"`{name} {below}" not in row]
         assert not missing, f"{name}: {missing}"
+
+
+def options(command):
+    """Its own, and those of the commands below it."""
+    own = [option for action in command._actions for option in action.option_strings if option.startswith("--")]
+    below = [option for _, each in commands_below(command) for option in options(each)]
+    return [option for option in own + below if option != "--help"]
+
+
+def commands_below(command):
+    found = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    return [each for action in found for each in action.choices.items()]
+
+
+TERMINAL = README.split("## From the terminal")[1].split("```bash\n")[1].split("```")[0].splitlines()
+
+
+@pytest.mark.parametrize("command", TERMINAL)
+def test_every_command_from_the_terminal_runs_as_written(sidecar, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AGENT_LEDGER_URL", sidecar.url)
+    monkeypatch.setenv("AGENT_LEDGER_ADMIN_TOKEN", ADMIN)
+    monkeypatch.chdir(tmp_path)
+    program, *words = shlex.split(command)
+    assert program == ".venv/bin/agent-ledger"
+    if "--follow" in words:
+        monkeypatch.setattr(follow, "_wait", Mock(side_effect=KeyboardInterrupt))
+    code = main(words)
+    nobody_to_tell = words == ["alerts", "test"]  # the quickstart has no webhooks
+    assert code == (130 if "--follow" in words else 1 if nobody_to_tell else 0), capsys.readouterr().err
 
 
 def test_every_file_it_names_is_there():

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from types import MappingProxyType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policy.money import MAX_USD, NANO, usd
 from proxy import jsontext
-from proxy.jsontext import DEPTH_MAX, DIGITS_MAX, VALUES_MAX, JsonError, dumps, loads, values_most
+from proxy.jsontext import DEPTH_MAX, DIGITS_MAX, VALUES_MAX, JsonError, dumps, encode, loads, values_most
 
 
 @given(st.integers(0, MAX_USD * NANO))
@@ -157,3 +158,31 @@ def test_what_most_clients_write_is_read_the_quick_way(text, monkeypatch):
 def test_no_key_stands_twice_by_the_quick_way_either(text):
     with pytest.raises(JsonError, match="a key stands twice"):
         loads(text)
+
+
+AMOUNTS = st.integers(-(10**18), 10**18).map(usd)
+ANSWERS = st.recursive(
+    st.sampled_from([None, True, False]) | st.integers() | st.text(max_size=8) | st.decimals(allow_nan=False) | AMOUNTS,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3).map(MappingProxyType)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500)
+@given(ANSWERS)
+@example("\x7f")
+@example(Decimal("2E-8"))
+@example("\ud800")
+@example(10**40)
+@example({"1e5": Decimal("0.05")})
+def test_what_is_encoded_the_quick_way_is_what_dumps_writes(value):
+    assert encode(value) == dumps(value).encode()
+
+
+def test_what_the_api_answers_is_encoded_the_quick_way(monkeypatch):
+    monkeypatch.delattr(jsontext, "dumps")
+    assert encode({"cost": Decimal("0.05"), "id": "act_01e5", "E": None}) == b'{"cost":0.05,"id":"act_01e5","E":null}'

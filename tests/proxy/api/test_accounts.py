@@ -23,6 +23,9 @@ async def test_alerts_newest_first_and_acknowledged_once(api):
     again = await api.http.post(f"/api/alerts/{alerts[0]['id']}/acknowledge")
     assert again.json()["acknowledgedAt"] == at
     assert (await api.http.get("/api/alerts")).json()[0]["acknowledgedAt"] == at
+    assert (await api.http.get("/api/alerts?open=true")).json() == of_painter
+    assert len((await api.http.get("/api/alerts?open=false")).json()) == 2
+    assert (await api.http.get("/api/alerts?open=1")).status_code == 422
     assert (await api.http.post("/api/alerts/alr_nothing/acknowledge")).status_code == 404
 
 

@@ -5,10 +5,13 @@ import csv
 import io
 import json
 
+import httpx
 import pytest
 
 from policy.money import NANO
-from proxy.ledger.port import Call, IdempotencyConflict, LedgerUnavailable, Settlement
+from proxy.export import CHUNK, exported
+from proxy.ledger.port import Action, Call, IdempotencyConflict, LedgerUnavailable, Settlement
+from tests.sidecar import ADMIN
 
 HEADER = "idempotency-key"
 
@@ -324,6 +327,26 @@ async def test_unknown_actions_are_404(api):
     assert (await api.http.get("/api/actions/act_nothing")).status_code == 404
 
 
+async def test_following_what_is_recorded(api):
+    await api.report("painter", 0.01)
+    start = (await api.http.get("/api/actions?after=now")).json()
+    assert start["items"] == []
+    for cost in (0.02, 0.03, 0.04):
+        await api.report("painter", cost)
+    page = (await api.http.get("/api/actions", params={"after": start["nextCursor"], "limit": 2})).json()
+    assert [item["cost"] for item in page["items"]] == [0.02, 0.03]
+    page = (await api.http.get("/api/actions", params={"after": page["nextCursor"], "limit": 2})).json()
+    assert [item["cost"] for item in page["items"]] == [0.04]
+    page = (await api.http.get("/api/actions", params={"after": page["nextCursor"]})).json()
+    assert (page["items"], page["nextCursor"] is None) == ([], False)
+
+
+@pytest.mark.parametrize("query", ["after=x", "after=fffffffff", "after=now&cursor=1.1", "after=now&after=now"])
+async def test_a_place_that_no_answer_gave_is_422(api, query):
+    answer = await api.http.get(f"/api/actions?{query}")
+    assert (answer.status_code, answer.json()["error"]["fields"][0]["field"]) == (422, "after")
+
+
 # -- export ------------------------------------------------------------------------------------------------------------
 
 
@@ -360,3 +383,80 @@ async def test_a_long_export_is_streamed_whole(api):
 @pytest.mark.parametrize("query", ["format=xml", "since=x", "agentId=painter"])
 async def test_export_refuses_what_it_does_not_know(api, query):
     assert (await api.http.get(f"/api/export?{query}")).status_code == 422
+
+
+def rows(count, text=""):
+    async def made():
+        for number in range(count):
+            yield Action(f"act_{number}", "painter", "llm", "openai:gpt-4o", 20, "success", 0, metadata=text)
+
+    return made()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_an_export_lets_the_loop_turn_while_rows_are_made(form):
+    turns = 0
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(turn())
+    chunks = [chunk async for chunk in exported(rows(1600), form)]
+    other.cancel()
+    assert turns >= 90
+    assert b"".join(chunks).count(b"\n") == 1600 + (form == "csv")
+    assert all(len(chunk) < 2 * CHUNK for chunk in chunks)
+
+
+async def test_text_that_is_no_unicode_is_exported_as_its_code():
+    chunks = [chunk async for chunk in exported(rows(1, "\ud800"), "csv")]
+    assert rb",\ud800," in b"".join(chunks)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_an_export_that_fails_midway_is_cut_off(api, form, monkeypatch):
+    async def failing(query):
+        async for action in rows(100, "x" * CHUNK):
+            yield action
+        raise LedgerUnavailable("the read index failed")
+
+    monkeypatch.setattr(api.sidecar.ledger, "export", failing)
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        await api.http.get(f"/api/export?format={form}")
+
+
+async def test_an_export_that_fails_at_once_is_refused(api, monkeypatch):
+    async def failing(query):
+        raise LedgerUnavailable("the read index failed")
+        yield
+
+    monkeypatch.setattr(api.sidecar.ledger, "export", failing)
+    assert (await api.http.get("/api/export")).status_code == 503
+
+
+async def test_an_export_whose_client_leaves_is_not_gone_on_with(api, monkeypatch):
+    made, ended = 0, asyncio.Event()
+
+    async def endless(query):
+        nonlocal made
+        try:
+            while True:
+                made += 1
+                async for action in rows(1, "x" * CHUNK):
+                    yield action
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(api.sidecar.ledger, "export", endless)
+    bare = httpx.AsyncClient(base_url=api.url, headers={"authorization": f"Bearer {ADMIN}"})
+    async with bare, bare.stream("GET", "/api/export") as answer:
+        await anext(answer.aiter_raw())
+        await asyncio.sleep(0.1)
+        waiting = made
+        await asyncio.sleep(0.1)
+        assert made == waiting  # its client doesn't read: nothing more is made
+    await asyncio.wait_for(ended.wait(), 10)

@@ -180,3 +180,12 @@ async def test_hazard_32_names_are_data(api, name):
     assert answer.headers["content-type"] == "application/json"
     assert answer.text.isascii()
     assert not any(name in value for value in answer.headers.values())
+
+
+async def test_a_pause_may_say_why(api):
+    changes = {"status": "paused", "pausedReason": "invoice is late"}
+    assert (await api.http.patch("/api/agents/painter", json=changes)).json()["pausedReason"] == "invoice is late"
+    assert "(invoice is late)" in (await api.report("painter")).json()["error"]["message"]
+    assert (await api.http.patch("/api/agents/painter", json={"status": "active"})).json()["pausedReason"] is None
+    for wrong in ({"pausedReason": "x"}, {"status": "active", "pausedReason": "x"}, changes | {"pausedReason": "a\nb"}):
+        assert (await api.http.patch("/api/agents/painter", json=wrong)).status_code == 422
