@@ -11,6 +11,7 @@ from proxy.ledger.port import Delivery, LedgerUnavailable
 from proxy.ledger.reading import Reading
 from proxy.ledger.store import Store
 
+
 class Delivering(Reading):
     """The outbox is the book's; beside it is one of alerts that no line could be written of, in memory only."""
 
@@ -57,7 +58,8 @@ class Delivering(Reading):
         if delivery is None:
             return  # its webhook went out of the policy meanwhile
         try:
-            self._note(outbox, delivery, DeliveryNote(how, delivery.attempts + 1, error or delivery.last_error))
+            attempts = delivery.attempts + (how == "delivered")
+            self._note(outbox, delivery, DeliveryNote(how, attempts, error or delivery.last_error))
         except LedgerUnavailable:
             self._ended.add(delivery_id)
 

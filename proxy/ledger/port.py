@@ -379,7 +379,7 @@ class Ledger(Protocol):
     async def acknowledge(self, alert_id: str) -> Alert | None:
         """Marks it read, once; None if there is no such alert."""
 
-    # -- alerts' delivery: each to every webhook of the policy in force that such alerts are sent to --------------------
+    # -- alerts' delivery: each to every webhook of the policy in force that such alerts are sent to -----------
     def deliveries(self) -> Sequence[Delivery]:
         """Those not delivered: waiting and given up, oldest first."""
 
@@ -399,7 +399,7 @@ class Ledger(Protocol):
         """The webhook took it. Where that can't be recorded, it waits again in the next process."""
 
     async def give_up(self, delivery_id: str, error: str) -> None:
-        """The last attempt failed: it is a dead letter. As `delivered` where that can't be recorded."""
+        """It is tried no more: a dead letter, with that last error. As `delivered` where that can't be recorded."""
 
     # -- reading -------------------------------------------------------------------------------------------------
     def standings(self, agent_id: str) -> Sequence[Standing]:

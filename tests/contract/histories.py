@@ -201,7 +201,7 @@ limits = st.one_of(
 managed = st.sets(st.sampled_from(list(profile)), max_size=4).map(frozenset)
 specs = st.builds(AgentSpec, id=agent_ids, managed=managed, **profile)
 thresholds = st.sampled_from([(5, 50, 100), (50,), (1, 80), ()])
-kinds = st.sampled_from([(), (), ("budget_threshold",), ("overrun", "action_failed"), ("budget_exceeded", "failed_open")])
+kinds = st.sampled_from([(), (), ("budget_threshold",), ("overrun", "action_failed"), ("failed_open",)])
 webhooks = st.builds(Webhook, st.just("http://h"), types=kinds, name=st.sampled_from(["h", "i", "j"]))
 
 
