@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from proxy.notify import Notifier, courier
 from tests.contract.policies import agent, policy
 from tests.contract.world import World, call
 from tests.proxy.line.governed import FullDisk, until
-from tests.proxy.upstreams import Line, ScriptedUpstream, Script, Seen, answer
+from tests.proxy.upstreams import Line, Script, ScriptedUpstream, Seen, answer
 
 SHORT_S = 0.01
 OK = answer(b"ok")
@@ -28,6 +29,11 @@ OK = answer(b"ok")
 
 def short(failures: int, chance: float) -> float:
     return SHORT_S
+
+
+def never(failures: int, chance: float) -> float:
+    """Not while the test runs."""
+    return 1000.0
 
 
 def in_turn(*answers: bytes) -> Script:
@@ -171,15 +177,14 @@ async def test_an_alert_that_the_receiver_never_takes_does_not_hold_up_those_beh
 
 async def test_what_is_gone_is_a_dead_letter_and_goes_out_again_by_hand(sending: Make) -> None:
     gone = in_turn(answer(b"", "410 Gone"), OK)
-    async with ScriptedUpstream(gone) as receiver:
-        async with sending(Webhook(receiver.url, name="ops"), pause=lambda failures, chance: 1000.0) as s:
-            await s.alert()
-            await s.sent()
-            (dead,) = s.held()
-            assert (dead.last_error, dead.attempts, dead.next_at) == ("status 410", 1, None)
-            await s.world.ledger.redeliver(dead.id)
-            await until(lambda: not s.held())
-            assert ids(receiver) == [dead.id, dead.id]
+    async with ScriptedUpstream(gone) as receiver, sending(Webhook(receiver.url, name="ops"), pause=never) as s:
+        await s.alert()
+        await s.sent()
+        (dead,) = s.held()
+        assert (dead.last_error, dead.attempts, dead.next_at) == ("status 410", 1, None)
+        await s.world.ledger.redeliver(dead.id)
+        await until(lambda: not s.held())
+        assert ids(receiver) == [dead.id, dead.id]
 
 
 async def test_after_a_day_all_that_are_so_old_are_dead_letters(sending: Make) -> None:
@@ -250,25 +255,24 @@ async def test_an_answer_is_enough_though_its_body_never_ends(sending: Make) -> 
 
 
 async def test_a_reload_takes_what_waits_to_the_new_url_at_once(sending: Make) -> None:
-    never = lambda failures, chance: 1000.0  # noqa: E731
-    async with ScriptedUpstream(silent) as hanging, ScriptedUpstream(in_turn(OK)) as receiver:
-        async with sending(Webhook(f"http://127.0.0.1:{unused_port()}", name="ops"), pause=never) as s:
-            await s.alert(2)
-            await until(lambda: s.held()[0].attempts == 1)
-            await s.use(Webhook(hanging.url, name="ops"))
-            await until(lambda: len(hanging.seen) == 1)
-            await s.use(Webhook(receiver.url, name="ops"), Webhook(receiver.url, name="later"))
-            hanging.lines[0].close()
-            await s.sent()
-            assert messages(receiver) == ["x:1", "x:2"]
-            await s.use(Webhook(receiver.url, name="later"))
-            await s.alert()
-            await s.sent()
-            assert messages(receiver) == ["x:1", "x:2", "x:3"]
+    down = Webhook(f"http://127.0.0.1:{unused_port()}", name="ops")
+    hanging, receiver = ScriptedUpstream(silent), ScriptedUpstream(in_turn(OK))
+    async with hanging, receiver, sending(down, pause=never) as s:
+        await s.alert(2)
+        await until(lambda: s.held()[0].attempts == 1)
+        await s.use(Webhook(hanging.url, name="ops"))
+        await until(lambda: len(hanging.seen) == 1)
+        await s.use(Webhook(receiver.url, name="ops"), Webhook(receiver.url, name="later"))
+        hanging.lines[0].close()
+        await s.sent()
+        assert messages(receiver) == ["x:1", "x:2"]
+        await s.use(Webhook(receiver.url, name="later"))
+        await s.alert()
+        await s.sent()
+        assert messages(receiver) == ["x:1", "x:2", "x:3"]
 
 
 async def test_what_an_ending_process_did_not_send_the_next_one_sends_at_once(sending: Make) -> None:
-    never = lambda failures, chance: 1000.0  # noqa: E731
     port = unused_port()
     hook = Webhook(f"http://127.0.0.1:{port}", name="ops")
     async with sending(hook, pause=never) as s:
@@ -289,15 +293,14 @@ async def test_an_attempt_in_flight_is_ended_when_the_process_stops(sending: Mak
         await end.wait()
         await line.say(OK)
 
-    async with ScriptedUpstream(slow) as receiver:
-        async with sending(Webhook(receiver.url, name="ops")) as s:
-            await s.alert(2)
-            await begun.wait()
-            closing = asyncio.create_task(s.notifier.aclose())
-            await asyncio.sleep(0)
-            end.set()
-            await closing
-            assert len(s.held()) == len(receiver.seen) == 1
+    async with ScriptedUpstream(slow) as receiver, sending(Webhook(receiver.url, name="ops")) as s:
+        await s.alert(2)
+        await begun.wait()
+        closing = asyncio.create_task(s.notifier.aclose())
+        await asyncio.sleep(0)
+        end.set()
+        await closing
+        assert len(s.held()) == len(receiver.seen) == 1
 
 
 async def test_a_receiver_that_hangs_does_not_hold_up_the_end(sending: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +319,14 @@ async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @asynccontextmanager
+async def untrusted() -> AsyncIterator[str]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(Path(__file__).parents[1] / "transport" / "up.pem")
+    async with await asyncio.start_server(refusing, "127.0.0.1", 0, ssl=context) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
 async def plain() -> AsyncIterator[str]:
     async with await asyncio.start_server(refusing, "127.0.0.1", 0) as server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -325,10 +336,12 @@ async def test_promise_10_why_it_failed_is_told_without_the_url(
     sending: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    async with plain() as address, ScriptedUpstream(in_turn(b"HTTP/1.1 what\r\n\r\n")) as odd:
+    malformed = in_turn(b"HTTP/1.1 what\r\n\r\n")
+    async with plain() as address, untrusted() as self_signed, ScriptedUpstream(malformed) as odd:
         urls = {
             "refused": f"http://127.0.0.1:{unused_port()}",
             "tls": f"https://{address}",
+            "certificate": f"https://{self_signed}",
             "name": "http://no-such-host.invalid",
             "odd": odd.url,
             "url": f"http://h/{'x' * 70_000}",
@@ -343,6 +356,7 @@ async def test_promise_10_why_it_failed_is_told_without_the_url(
     assert errors == {
         "refused": "connection refused",
         "tls": "no TLS with it",
+        "certificate": "its certificate is not trusted",
         "name": "its host's name is not known",
         "odd": "a malformed answer",
         "url": "its url can't be used",
