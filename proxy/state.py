@@ -40,7 +40,7 @@ class Sidecar:
     def __post_init__(self) -> None:
         self.admin = Tokens(self.settings.admin_token, self.settings.admin_token_file)
         self.scraper = Tokens(self.settings.metrics_token, self.settings.metrics_token_file)
-        self.notifier = Notifier(self.ledger)
+        self.notifier = Notifier(self.ledger, self.metrics.deliveries)
 
     async def reload(self) -> Rules:
         """Put the policy file as it now is in force, or nothing of it; raises what `PolicyFile.reload` does."""

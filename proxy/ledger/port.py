@@ -12,7 +12,7 @@ LedgerError
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -21,6 +21,8 @@ from msgspec import Struct
 
 from policy.decide import Standing, Verdict
 from policy.model import Budget, Policy
+from proxy.ledger.delivery import Deliveries
+from proxy.ledger.delivery import Delivery as Delivery  # a record of the port like those here
 
 Outcome = Literal["success", "failure", "denied", "pending"]
 POLICY_KEY = "policy"  # the id of the policy file's own key
@@ -236,24 +238,6 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """An alert that a webhook has not taken yet. ``id`` (``dlv_…``) is the same for the same alert to the same webhook.
-
-    ``webhook`` is its name; ``next_at`` is when it is tried next (unix ms; None: it was given up, a dead letter).
-    ``since`` is when it was queued, or last queued again by hand. ``attempts`` and ``last_error`` of one that waits are
-    those since then that this process made.
-    """
-
-    id: str
-    alert: Alert
-    webhook: str
-    attempts: int
-    last_error: str | None
-    next_at: int | None
-    since: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Reservation:
     action_id: str
     agent_id: str
@@ -299,7 +283,7 @@ class Health:
     checkpoint_ok: bool = True
 
 
-class Ledger(Protocol):
+class Ledger(Deliveries, Protocol):
     """Every method may raise LedgerUnavailable; what it then was asked to do has not happened."""
 
     # -- the line ------------------------------------------------------------------------------------------------
@@ -378,28 +362,6 @@ class Ledger(Protocol):
 
     async def acknowledge(self, alert_id: str) -> Alert | None:
         """Marks it read, once; None if there is no such alert."""
-
-    # -- alerts' delivery: each to every webhook of the policy in force that such alerts are sent to -----------
-    def deliveries(self) -> Sequence[Delivery]:
-        """Those not delivered: waiting and given up, oldest first."""
-
-    async def redeliver(self, delivery_id: str) -> Delivery | None:
-        """Try a dead letter again from now; None: there is none."""
-
-    def on_queued(self, wake: Callable[[str, bool], None]) -> None:
-        """From now on ``wake`` is told of each webhook that an alert is queued for, and whether by `redeliver`."""
-
-    def waiting(self, webhook: str) -> Sequence[Delivery]:
-        """Those that wait for that webhook, in the order in which they are to be sent."""
-
-    def tried(self, delivery_id: str, error: str, next_at: int) -> None:
-        """An attempt failed; the next one is at ``next_at`` (unix ms). For `deliveries`; kept in memory only."""
-
-    async def delivered(self, delivery_id: str) -> None:
-        """The webhook took it. Where that can't be recorded, it waits again in the next process."""
-
-    async def give_up(self, delivery_id: str, error: str) -> None:
-        """It is tried no more: a dead letter, with that last error. As `delivered` where that can't be recorded."""
 
     # -- reading -------------------------------------------------------------------------------------------------
     def standings(self, agent_id: str) -> Sequence[Standing]:

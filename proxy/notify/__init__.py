@@ -44,9 +44,14 @@ class Notifier:
     """Sends nothing before `use` says where to. ``outcomes`` counts attempts: (webhook, "delivered" or "failed")."""
 
     def __init__(
-        self, ledger: Ledger, *, pause: Callable[[int, float], float] = pause_s, attempt_s: float = _ATTEMPT_S
+        self,
+        ledger: Ledger,
+        outcomes: Counter[tuple[str, str]],
+        *,
+        pause: Callable[[int, float], float] = pause_s,
+        attempt_s: float = _ATTEMPT_S,
     ) -> None:
-        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.outcomes = outcomes
         self._ledger = ledger
         self._pause = pause
         self._attempt_s = attempt_s

@@ -15,13 +15,9 @@ import pytest
 
 from policy.decide import STATUS, TRANSIENT
 from policy.parse import parse_policy
-<<<<<<< HEAD
 from proxy.cli import main, parser
-from proxy.terminal import follow
-=======
-from proxy.cli import parser
 from proxy.notify.message import SIGNATURE, headers_of
->>>>>>> 2931f1d (README: alerts that arrive, with a check of signatures that its test runs)
+from proxy.terminal import follow
 from tests.sidecar import ADMIN, Process
 
 ROOT = Path(__file__).parents[2]

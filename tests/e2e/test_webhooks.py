@@ -130,7 +130,10 @@ def test_alerts_of_a_receivers_absence_arrive_once_each_across_a_kill_and_a_rest
         exhaust(sidecar, "last")
         until(lambda: sidecar.get("/api/deliveries") == [])
         log = sidecar.log.read_text()
+        metrics = sidecar.api.get("/metrics").text.splitlines()
         shown = [sidecar.api.get(path).text for path in ("/api/policy", "/api/deliveries", "/api/alerts", "/metrics")]
+    assert 'agent_ledger_alert_deliveries_total{outcome="delivered",webhook="ops"} 6.0' in metrics
+    assert {"agent_ledger_alert_backlog 0.0", "agent_ledger_alert_dead_letters 0.0"} < set(metrics)
     signed = [each for each in receiver.taken if each[0] == "/planted-path?k=planted-query"]
     slack = [each for each in receiver.taken if each[0] == "/slack"]
     assert (len(signed), len(slack)) == (8, 4)

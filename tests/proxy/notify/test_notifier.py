@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ def sending(tmp_path: Path) -> Make:
         world = World(open_embedded, tmp_path / "data", {"it": policy(agent(), webhooks=hooks)})
         world.at = int((time.time() - ago_s) * 1000)
         await world.start()
-        notifier = Notifier(world.ledger, pause=pause, attempt_s=attempt_s)
+        notifier = Notifier(world.ledger, Counter(), pause=pause, attempt_s=attempt_s)
         notifier.use(hooks)
         try:
             yield Sending(world, notifier)
