@@ -21,10 +21,6 @@ _NOT_YET: tuple[tuple[str, Callable[[Policy], Iterator[Path]]], ...] = (
         "websockets are not built yet: upgrades are refused",
         lambda policy: (("prices", i, "match", "protocol") for i, p in enumerate(policy.prices) if p.match.websocket),
     ),
-    (
-        "webhooks are not built yet: alerts are recorded, not sent",
-        lambda policy: (("alerts", "webhooks", i) for i in range(len(policy.webhooks))),
-    ),
 )
 
 

@@ -157,9 +157,16 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
+    """Where alerts are sent: of these ``types``, or all. ``name`` names it in the ledger and to operators.
+
+    ``secret`` signs what is sent.
+    """
+
     url: str = field(repr=False)  # may carry a secret in its path
     format: Literal["json", "slack"] = "json"
     types: tuple[str, ...] = ()
+    name: str = ""
+    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ Code = Literal[
     "header",
     "agent-key",
     "shared-agent-key",
+    "webhook-secret",
     "path",
     "field",
     "rate",

@@ -81,7 +81,9 @@ async def sidecar_app(settings: Settings) -> AsyncIterator[App]:
         forwarder = Forwarder(builtin=standin.url)
         closing.push_async_callback(forwarder.aclose)
         places = Places(forwarder, policy_file.rules.policy.upstreams.values())
-        sidecar = Sidecar(settings, ledger, policy_file, Metrics(), places, _load(settings))
+        sidecar = Sidecar(settings, ledger, policy_file, Metrics(ledger.deliveries), places, _load(settings))
+        sidecar.notifier.use(policy_file.rules.policy.webhooks)
+        closing.push_async_callback(sidecar.notifier.aclose)
         if settings.call_log is not None:
             sidecar.calls = CallLog(settings.call_log, write_stderr)
             closing.push_async_callback(sidecar.calls.close)

@@ -115,7 +115,7 @@ class Forwarder:
     ) -> None:
         self._builtin = builtin
         self._transport_for = transport_for
-        self._tls = _tls()
+        self._tls = tls()
         self._connect_s = connect_s
         self._routes: dict[tuple[str, str], _Route] = {}
 
@@ -178,7 +178,7 @@ class Forwarder:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """Reading the roots takes 150 ms."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.calllog import CallLog
 from proxy.ledger.port import Ledger
 from proxy.load import Load
+from proxy.notify import Notifier
 from proxy.settings import Settings
 from proxy.tokens import Tokens
 
@@ -34,13 +35,16 @@ class Sidecar:
     draining: bool = False
     admin: Tokens = field(init=False)
     scraper: Tokens = field(init=False)
+    notifier: Notifier = field(init=False)
 
     def __post_init__(self) -> None:
         self.admin = Tokens(self.settings.admin_token, self.settings.admin_token_file)
         self.scraper = Tokens(self.settings.metrics_token, self.settings.metrics_token_file)
+        self.notifier = Notifier(self.ledger, self.metrics.deliveries)
 
     async def reload(self) -> Rules:
         """Put the policy file as it now is in force, or nothing of it; raises what `PolicyFile.reload` does."""
         rules = await self.policy_file.reload(self.ledger)
+        self.notifier.use(self.policy_file.rules.policy.webhooks)
         await self.places.keep(self.policy_file.rules.policy.upstreams.values())
         return rules

@@ -40,6 +40,8 @@ async def in_process(policy: Path, data: Path, **more) -> AsyncIterator[tuple[Ap
 class Process:
     """`agent-ledger serve` as a child process."""
 
+    module = "proxy"
+
     def __init__(self, policy: Path, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data = data
         self.log = data.parent / f"{data.name}.log"
@@ -47,7 +49,7 @@ class Process:
         relative = os.path.relpath(data)
         self._output = self.log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", str(policy), "--port", "0", "--data", relative, *arguments],
+            [sys.executable, "-m", self.module, "serve", str(policy), "--port", "0", "--data", relative, *arguments],
             env={**os.environ, "AGENT_LEDGER_ADMIN_TOKEN": ADMIN, **(env or {})},
             stdout=self._output,
             stderr=self._output,

@@ -1,25 +1,21 @@
-"""`budgets:`, `limits:` and `alerts:` — what is counted, and what is told."""
+"""`budgets:` and `limits:` — what is counted."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 from zoneinfo import ZoneInfo
 
-from policy.model import MONTHLY_BUDGET, Budget, GroupKey, Limit, Scope, Webhook
+from policy.model import MONTHLY_BUDGET, Budget, GroupKey, Limit, Scope
 from policy.parse.reader import MODES, Reader
-from policy.parse.upstreams import read_url
 from policy.periods import PeriodName
 from policy.source import Node, ScalarNode
 
 _PERIODS: tuple[PeriodName, ...] = get_args(PeriodName)
 _GROUPS: tuple[GroupKey, ...] = get_args(GroupKey)
-_ALERT_TYPES = ("budget_threshold", "budget_exceeded", "action_failed", "overrun", "policy_rejected", "failed_open")
 _BUDGET_KEYS = ("name", "each", "match", "amount", "period", "timezone", "mode")
 _LIMIT_KEYS = ("name", "each", "match", "requests", "period", "concurrent", "mode")
-_PERCENT = re.compile(r"[1-9]\d{0,3}%", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,33 +83,3 @@ def _scope(reader: Reader, fields: Mapping[str, Node], context: ScopeContext) ->
 
 def _texts(reader: Reader, node: Node | None, what: str) -> tuple[str, ...]:
     return tuple(reader.text(item) for item in reader.one_or_many(node, what))
-
-
-def read_alerts(reader: Reader, node: Node | None) -> tuple[tuple[int, ...], tuple[Webhook, ...]]:
-    """Thresholds in percent, ascending, and webhooks."""
-    if node is None:
-        return (), ()
-    fields = reader.fields(node, "alerts", ("thresholds", "webhooks"))
-    thresholds = {_percent(reader, item) for item in reader.items(fields.get("thresholds"), "percents, such as [80%]")}
-    webhooks = tuple(_webhook(reader, item) for item in reader.items(fields.get("webhooks"), "webhooks"))
-    return tuple(sorted(thresholds)), webhooks
-
-
-def _percent(reader: Reader, node: Node) -> int:
-    found = reader.scalar(node, "a percent, such as 80%", ("text", "number"))
-    if found is None:
-        return 0
-    if not _PERCENT.fullmatch(found.value):
-        reader.note(found, "percent", f"{found.quoted} is no percent such as 80%, from 1% to 9999%")
-        return 0
-    return int(found.value[:-1])
-
-
-def _webhook(reader: Reader, node: Node) -> Webhook:
-    fields = reader.fields(node, "a webhook", ("url", "format", "types"), required=("url",))
-    types = reader.one_or_many(fields.get("types"), "a type of alert")
-    return Webhook(
-        url=read_url(reader, fields.get("url"), secret=True),
-        format=reader.choice(fields.get("format"), ("json", "slack"), "json"),
-        types=tuple(reader.choice(item, _ALERT_TYPES, "budget_exceeded") for item in types),
-    )

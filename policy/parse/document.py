@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from policy.check import warnings_for
 from policy.model import Mode, Policy, Rates
 from policy.parse.agents import read_agents
-from policy.parse.budgets import ScopeContext, read_alerts, read_budgets, read_limits
+from policy.parse.alerts import read_alerts
+from policy.parse.budgets import ScopeContext, read_budgets, read_limits
 from policy.parse.prices import PriceContext, read_prices
 from policy.parse.rates import read_rate_map
 from policy.parse.reader import MODES, Reader

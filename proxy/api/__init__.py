@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from proxy.api import accounts, actions, adjustments, agents, explain, keys, policy, system
+from proxy.api import accounts, actions, adjustments, agents, deliveries, explain, keys, policy, system
 from proxy.api.resource import Method, Missing, Resource, Who
 from proxy.state import Sidecar
 
@@ -26,7 +26,10 @@ def routes(sidecar: Sidecar) -> list[Route]:
         "/api/adjustments": {"POST": Method(admin, adjustments.adjust)},
         "/api/export": {"GET": Method(admin, actions.export)},
         "/api/alerts": {"GET": Method(agent, accounts.alerts)},
+        "/api/alerts/test": {"POST": Method(admin, deliveries.test)},
         "/api/alerts/{id}/acknowledge": {"POST": Method(admin, accounts.acknowledge)},
+        "/api/deliveries": {"GET": Method(admin, deliveries.listed)},
+        "/api/deliveries/{id}/retry": {"POST": Method(admin, deliveries.retry)},
         "/api/spend": {"GET": Method(agent, accounts.spend)},
         "/api/reservations": {"GET": Method(admin, accounts.reservations)},
         "/api/policy": {"GET": Method(admin, policy.shown)},

@@ -13,9 +13,10 @@ from starlette.responses import Response
 from policy.money import usd
 from proxy.api.fields import Query
 from proxy.api.resource import answer, array, as_json, own, principal_of
-from proxy.api.wire import alert_json, reservation_json
+from proxy.api.wire import reservation_json
 from proxy.denials import Refused
 from proxy.jsontext import dumps
+from proxy.notify.message import alert_json
 from proxy.state import Sidecar
 
 # As the API names the groups, and as the ledger does.

@@ -62,7 +62,13 @@ def policy_json(policy: Policy) -> dict[str, Any]:
         "alerts": {
             "thresholds": [f"{percent}%" for percent in policy.thresholds],
             "webhooks": [
-                {"host": urlsplit(hook.url).hostname, "format": hook.format, "types": hook.types}
+                {
+                    "name": hook.name,
+                    "host": urlsplit(hook.url).hostname,
+                    "format": hook.format,
+                    "types": hook.types,
+                    "signed": hook.secret is not None,
+                }
                 for hook in policy.webhooks
             ],
         },

@@ -12,7 +12,7 @@ from policy.money import usd
 from policy.pricing import Item, Quantity, charge, dump_rates, itemize, load_rates
 from proxy.denials import iso
 from proxy.explanation import basis, reserved_rates
-from proxy.ledger.port import Action, Agent, Alert, Ledger, Reservation
+from proxy.ledger.port import Action, Agent, Delivery, Ledger, Reservation
 
 
 def usd_or_null(nano: int | None) -> Decimal | None:
@@ -114,14 +114,15 @@ def _item_json(item: Item) -> dict[str, Any]:
     }
 
 
-def alert_json(alert: Alert) -> dict[str, Any]:
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
     return {
-        "id": alert.id,
-        "agentId": alert.agent_id,
-        "type": alert.type,
-        "message": alert.message,
-        "createdAt": iso(alert.created_at),
-        "acknowledgedAt": iso_or_null(alert.acknowledged_at),
+        "id": delivery.id,
+        "alertId": delivery.alert.id,
+        "webhook": delivery.webhook,
+        "attempts": delivery.attempts,
+        "lastError": delivery.last_error,
+        "nextAt": iso_or_null(delivery.next_at),
+        "status": "dead" if delivery.next_at is None else "waiting",
     }
 
 

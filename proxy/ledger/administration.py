@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from policy.periods import Span
 from proxy.ledger import queries, spending
 from proxy.ledger.adjusting import adjust_entry
 from proxy.ledger.answers import Answers
+from proxy.ledger.delivering import Delivering
 from proxy.ledger.entries import Entry, Idempotency
 from proxy.ledger.ids import new_id
 from proxy.ledger.keys import with_key, without_key
@@ -34,21 +36,21 @@ from proxy.ledger.port import (
     ManagedField,
     Recorded,
 )
-from proxy.ledger.reading import Reading
 from proxy.ledger.rulebook import Rulebook
 from proxy.ledger.spending import Spent
 from proxy.ledger.store import Store
 
+log = logging.getLogger("agent_ledger.ledger")
+
 _CHANGEABLE = frozenset(Agent.__dataclass_fields__) - {"id", "created_at", "managed", "keys"}
 
 
-class Administration(Reading):
+class Administration(Delivering):
     """``_rules`` is the snapshot in force: None until a policy is used, and then nothing can be authorized."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._rules: Rulebook | None = None
-        self._strict = False
         # The policy file's keys, hashed, and whose they are: in memory only.
         self._file_keys: dict[str, str] = {}
         self._file_key_of: dict[str, Key] = {}
@@ -63,8 +65,11 @@ class Administration(Reading):
             entry = policy_entry(store.book, rules, opens, spent, store.now())
             if entry is not None:
                 entry.alerts = unseen(opens, store.index.whole_from, entry.at)
+            dropped = store.book.outbox.held_for_others(rules.webhooks)
             seq = store.commit(entry) if entry is not None else 0
             store.index.sum_by(policy.zone)
+            for name, count in dropped.items():
+                log.warning("webhook %s left the policy: %d alerts that waited for it are not sent", name, count)
             self._rules, self._strict = rules, policy.durability == "strict"
             store.book.told_to.clear()  # perhaps other thresholds
             keyed = [(spec.id, spec.key) for spec in policy.agents.values() if spec.key is not None]
@@ -102,12 +107,6 @@ class Administration(Reading):
                     if seq > seen[span] and span.start_ms <= action.created_at < span.end_ms
                 ]
             return opens, spent
-
-    async def _durable(self, seq: int = 0) -> None:
-        """Where lines are synced before they are answered for: return once that one is; 0: all that there are, on which
-        an answer rests that wrote none itself."""
-        if self._strict:
-            await self._store.journal.durable(seq or self._store.journal.tip.seq)
 
     # -- agents --------------------------------------------------------------------------------------------------------
     def agent(self, agent_id: str) -> Agent | None:

@@ -26,7 +26,8 @@ from proxy.ledger.entries import (
     row_action,
     row_agent,
 )
-from proxy.ledger.port import Action, Agent, Alert, Key
+from proxy.ledger.outbox import Outbox, delivery_row
+from proxy.ledger.port import Action, Agent, Alert, Delivery, Key
 
 ALERTS_KEPT = 1000
 
@@ -63,6 +64,8 @@ class Frozen(NamedTuple):
     once: dict[str, int]
     budgets: dict[str, Terms]
     pauses: list[Pause]
+    webhooks: dict[str, tuple[str, ...]]
+    outbox: list[Delivery]
 
 
 class Book:
@@ -77,6 +80,7 @@ class Book:
         self.budgets: dict[str, Terms] = {}
         self.pauses: dict[str, Pause] = {}
         self.alerts: dict[str, Alert] = {}
+        self.outbox = Outbox()
         # While less than this is spent, every threshold reached was told of: worked out by `notices`, never on record.
         self.told_to: dict[Cell, int] = {}
         self._ends: list[tuple[int, int, Any]] = []
@@ -88,7 +92,7 @@ class Book:
             self.advance(entry.at)
         _APPLY[entry.type](self, entry)
         for notice in entry.alerts:
-            self._notice(notice)
+            self._notice(notice, entry.at)
         if entry.pause is not None:
             self._pause(entry.pause)
 
@@ -215,6 +219,7 @@ class Book:
             if now != was:
                 self._rearm(name)
         self._agents(entry)
+        self.outbox.use(entry.webhooks)
         for name, group, start_ms, end_ms, spent in entry.opened:
             self._balance((name, group, start_ms, end_ms)).spent = spent
         for action_id, holds in entry.reheld.items():
@@ -237,8 +242,9 @@ class Book:
             del self.once[key]
         self.told_to.clear()
 
-    def _notice(self, notice: Notice) -> None:
+    def _notice(self, notice: Notice, at: int) -> None:
         self.alerts[notice.alert.id] = notice.alert
+        self.outbox.queue(notice.alert, at)
         if len(self.alerts) > ALERTS_KEPT:
             del self.alerts[next(iter(self.alerts))]
         if notice.once is not None:
@@ -258,6 +264,12 @@ class Book:
         if alert is not None:
             self.alerts[alert.id] = replace(alert, acknowledged_at=entry.at)
 
+    def _delivery(self, entry: Entry) -> None:
+        delivery = self.outbox.find(entry.id or "")
+        assert delivery is not None
+        assert entry.delivery is not None
+        self.outbox.note(delivery, entry.delivery, entry.at)
+
     def _nothing(self, entry: Entry) -> None:
         """A denial moves no money; its pause and alerts are applied as any entry's."""
 
@@ -272,6 +284,8 @@ class Book:
             self.once.copy(),
             self.budgets.copy(),
             list(self.pauses.values()),
+            self.outbox.webhooks.copy(),
+            self.outbox.held(),
         )
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -290,6 +304,7 @@ class Book:
         self.budgets = {name: Terms(*terms) for name, terms in state["budgets"].items()}
         for pause in state["pauses"]:
             self.pauses[pause[0]] = Pause(*pause)
+        self.outbox.load(state.get("webhooks", {}), state.get("outbox", ()))  # formats 1 and 2 had none
 
     def _carry(self, entry: Entry) -> None:
         """The first line of a month says the whole book: live it changes nothing, a replay may begin with it."""
@@ -307,6 +322,8 @@ def state_of(frozen: Frozen) -> dict[str, Any]:
         "once": frozen.once,
         "budgets": frozen.budgets,
         "pauses": frozen.pauses,
+        "webhooks": frozen.webhooks,
+        "outbox": [delivery_row(each) for each in frozen.outbox],
     }
 
 
@@ -335,4 +352,5 @@ _APPLY: dict[str, Callable[[Book, Entry], None]] = {
     "policy": Book._policy,
     "acknowledge": Book._acknowledge,
     "alert": Book._nothing,
+    "delivery": Book._delivery,
 }

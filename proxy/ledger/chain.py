@@ -116,8 +116,7 @@ def _first_after(path: Path) -> bytes:
 
 def newer(version: int) -> str:
     """Why something of a later format is refused."""
-    known = " and ".join(map(str, range(1, VERSION + 1)))
-    return f"written by a newer Agent Ledger: format {version}; this one reads {known}"
+    return f"written by a newer Agent Ledger: format {version}; this one reads 1 to {VERSION}"
 
 
 def _line_number(path: Path, offset: int) -> int:

@@ -1,4 +1,4 @@
-"""The desk: agents, keys, alerts and the checkpoint of the book, as a TinyDB file one can open and read.
+"""The desk: agents, keys, alerts, outbox and the checkpoint of the book, as a TinyDB file one can open and read.
 
 Never the truth, never on the line: it saves replaying the journal at start, and is rebuilt from it if lost.
 """
@@ -23,7 +23,8 @@ from proxy.ledger.entries import VERSION, agent_row, alert_row, dumps, key_row, 
 from proxy.ledger.journal import Mark, sync_folder
 
 # The book's state, a table each; `agents` and `keys` are told apart so that no agent's row carries a key's digest.
-_STATE = ("balances", "open", "rates", "pauses")
+_STATE = ("balances", "open", "rates", "pauses", "outbox")
+_HEAD = ("once", "budgets", "webhooks")
 
 
 class AtomicStorage(Storage):
@@ -77,7 +78,7 @@ def write(data: Path, mark: Mark, frozen: Frozen) -> None:
     desk.table("alerts").insert_multiple(alert_row(alert) for alert in frozen.alerts)
     for name in _STATE:
         desk.table(name).insert_multiple({"row": row} for row in state[name])
-    head = {"v": VERSION, **asdict(mark), "once": state["once"], "budgets": state["budgets"]}
+    head = {"v": VERSION, **asdict(mark), **{name: state[name] for name in _HEAD}}
     desk.table("checkpoint").insert(head)
     desk.close()  # writes it; an error on the way here leaves the old one
 
@@ -95,7 +96,7 @@ def read(data: Path) -> Checkpoint | None:
         key = {name: value for name, value in row.items() if name != "agent_id"}
         keys.setdefault(row["agent_id"], []).append(key if "id" in key else key["digest"])  # as format 1 had it
     state: dict[str, Any] = {name: [document["row"] for document in desk.table(name)] for name in _STATE}
-    state |= {"once": head["once"], "budgets": head["budgets"]}
+    state |= {name: head[name] for name in _HEAD if name in head}
     state["agents"] = [{**row, "keys": keys.get(row["id"], [])} for row in desk.table("agents")]
     book = Book()
     book.load(state)

@@ -10,9 +10,10 @@ adjust       a correction, with its holds on the periods that still run
 denied       with the verdict, and the pause it led to
 repeat       how often denials already written were repeated
 agent        an agent as it now is
-policy       agents that the file changed, budgets in force, balances and holds opened for them
+policy       agents that the file changed, budgets and webhooks in force, balances and holds opened for them
 acknowledge  the id of an alert
 alert        alerts that came of nothing else
+delivery     how an alert's delivery to a webhook ended, or that it is queued again by hand
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ from msgspec import Struct
 from policy.decide import Verdict
 from proxy.ledger.port import Action, Agent, Alert, Key
 
-# 2: keys are rows, where 1 had their digests alone; adjustments. A line says its own, and both are read.
-VERSION = 2
+# 2: keys are rows, where 1 had their digests alone; adjustments. 3: webhooks, and the deliveries of alerts to them. A
+# line says its own, and all are read.
+VERSION = 3
 GENESIS = "0" * 64
 
 Kind = Literal[
     "carry", "authorize", "settle", "void", "expire", "record", "adjust", "denied", "repeat", "agent", "policy",
-    "acknowledge", "alert",
+    "acknowledge", "alert", "delivery",
 ]  # fmt: skip
 _KINDS = frozenset(get_args(Kind))
 FINAL: frozenset[str] = frozenset({"settle", "void", "expire", "record", "adjust", "denied"})
@@ -89,6 +91,14 @@ class Notice(NamedTuple):
     until_ms: int = 0
 
 
+class DeliveryNote(NamedTuple):
+    """What became of a delivery after so many attempts; ``error`` is the last one's."""
+
+    how: Literal["delivered", "given up", "again"]
+    attempts: int
+    error: str | None
+
+
 class Idempotency(NamedTuple):
     key: str
     digest: str
@@ -115,6 +125,8 @@ class Entry(Struct, gc=False):
     reheld: Mapping[str, tuple[Hold, ...]] = {}
     id: str | None = None
     book: Mapping[str, Any] | None = None
+    webhooks: Mapping[str, tuple[str, ...]] = {}
+    delivery: DeliveryNote | None = None
 
 
 def encode(entry: Entry, prev: str) -> bytes:
@@ -319,6 +331,8 @@ _TO_JSON: tuple[tuple[str, Any], ...] = (
     ("reheld", dict),
     ("id", _same),
     ("book", dict),
+    ("webhooks", dict),
+    ("delivery", _same),
 )
 _carried = attrgetter(*(name for name, _ in _TO_JSON))
 _FROM_JSON: tuple[tuple[str, Any], ...] = (
@@ -337,4 +351,6 @@ _FROM_JSON: tuple[tuple[str, Any], ...] = (
     ("reheld", lambda rows: {name: _holds(holds) for name, holds in rows.items()}),
     ("id", _same),
     ("book", dict),
+    ("webhooks", lambda rows: {name: tuple(types) for name, types in rows.items()}),
+    ("delivery", lambda row: DeliveryNote(*row)),
 )

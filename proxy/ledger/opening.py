@@ -1,4 +1,4 @@
-"""Putting a policy in force: the line that brings the book's agents and budgets to what the file says."""
+"""Putting a policy in force: the line that brings the book's agents, budgets and webhooks to what the file says."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def policy_entry(
     calls in flight authorized in it are held against it too: what they will cost is not admitted a second time.
     """
     agents = tuple(_changed_agents(book, rules.policy, at))
-    if not agents and rules.terms == book.budgets:
+    if not agents and (rules.terms, rules.webhooks) == (book.budgets, book.outbox.webhooks):
         return None
     totals: dict[Hold, int] = {}
     for span in set(opens.values()):
@@ -41,7 +41,9 @@ def policy_entry(
         if holds:
             reheld[action_id] = tuple(holds)
     opened = tuple(Opened(*hold, total) for hold, total in totals.items())
-    return Entry("policy", at, agents=agents, budgets=rules.terms, opened=opened, reheld=reheld)
+    return Entry(
+        "policy", at, agents=agents, budgets=rules.terms, opened=opened, reheld=reheld, webhooks=rules.webhooks
+    )
 
 
 def unseen(opens: Mapping[str, Span], whole_from: int, at: int) -> tuple[Notice, ...]:

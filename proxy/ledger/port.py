@@ -21,6 +21,8 @@ from msgspec import Struct
 
 from policy.decide import Standing, Verdict
 from policy.model import Budget, Policy
+from proxy.ledger.delivery import Deliveries
+from proxy.ledger.delivery import Delivery as Delivery  # a record of the port like those here
 
 Outcome = Literal["success", "failure", "denied", "pending"]
 POLICY_KEY = "policy"  # the id of the policy file's own key
@@ -281,7 +283,7 @@ class Health:
     checkpoint_ok: bool = True
 
 
-class Ledger(Protocol):
+class Ledger(Deliveries, Protocol):
     """Every method may raise LedgerUnavailable; what it then was asked to do has not happened."""
 
     # -- the line ------------------------------------------------------------------------------------------------

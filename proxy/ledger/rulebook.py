@@ -34,6 +34,7 @@ class Rulebook:
         self.budgets = {budget.name: budget for budget in policy.budgets}
         month = Budget(MONTHLY_BUDGET, 0, "month", policy.zone, Scope(each="agent"))
         self.terms = {budget.name: Terms(_signature(budget), budget.amount) for budget in (month, *policy.budgets)}
+        self.webhooks = {webhook.name: webhook.types for webhook in policy.webhooks}
         self._month = month
         self._anywhere = [_anywhere(policy, budget) for budget in policy.budgets]
         self._matches: dict[tuple[str, str, str | None], tuple[Agent, Matched]] = {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from proxy.ledger.entries import Entry
 from proxy.ledger.notices import HOUR_MS, notice
+from proxy.ledger.outbox import Outbox
 from proxy.ledger.port import Alert, LedgerUnavailable
 from proxy.ledger.store import Store
 
 
 class Unrecorded:
-    """Calls since this process began. ``alerts``, one an hour, are those that could not be written either."""
+    """Calls since this process began. ``alerts``, one an hour, are those that could not be written either, and
+    ``outbox`` has their deliveries."""
 
     def __init__(self, store: Store) -> None:
         self.alerts: list[Alert] = []
+        self.outbox = Outbox()
         self._store = store
         self._calls = 0
         self._hour = -1
@@ -33,3 +36,5 @@ class Unrecorded:
             self._store.commit(Entry("alert", at, alerts=(told,)))  # on a nearly full disk a line still fits
         except LedgerUnavailable:
             self.alerts.insert(0, told.alert)
+            self.outbox.webhooks = self._store.book.outbox.webhooks
+            self.outbox.queue(told.alert, at)

@@ -186,6 +186,6 @@ class _Verification:
 
 def _canonical(state: Any) -> Any:
     """The state as JSON gives it back, its lists in an order of their own."""
-    held = json.loads(dumps(state))
+    held = {"webhooks": {}, "outbox": [], **json.loads(dumps(state))}  # formats 1 and 2 had none
     held["agents"] = [agent_row(row_agent(row)) for row in held["agents"]]  # an earlier format says the same otherwise
     return {name: sorted(value, key=dumps) if isinstance(value, list) else value for name, value in held.items()}

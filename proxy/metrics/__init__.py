@@ -52,7 +52,7 @@ class Metrics:
         self.open_streams = 0  # answers that are being passed on
         self.added_latency = Histogram(_ADDED_S)
         self.upstream_latency: dict[str, Histogram] = {}
-        self.deliveries: Counter[tuple[str, str]] = Counter()  # (webhook, outcome)
+        self.deliveries: Counter[tuple[str, str]] = Counter()  # tries: (webhook, "delivered" or "failed")
         self.undelivered = undelivered
         self.process = ProcessCollector(registry=None)
         self._head = ("", 0.0)
@@ -98,10 +98,6 @@ class Metrics:
     def adjusted(self, action: Action) -> None:
         """An adjustment; apart from what calls cost, which only grows."""
         self.adjusted_nano += action.cost
-
-    def delivery(self, webhook: str, outcome: Literal["delivered", "failed"]) -> None:
-        """One try to deliver an alert; ``webhook`` as the policy names it."""
-        self.deliveries[webhook, outcome] += 1
 
     def head(self, health: Health) -> str:
         """A hash of the journal's of the last hour. As a label, the latest would be another series at each scrape."""

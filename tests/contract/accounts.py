@@ -82,12 +82,13 @@ class Held:
 
 
 class Told(NamedTuple):
-    """An alert, but for its id and the rest of its words."""
+    """An alert, but for its id and the rest of its words, and the webhooks it waits for."""
 
     type: str
     agent_id: str | None
     begins: str
     at: int
+    webhooks: tuple[str, ...]
 
 
 def kind_of(agent: Agent, call: Call) -> Kind:
@@ -112,6 +113,7 @@ class Accounts:
         self.counted = False  # denials that may not be on record yet
         self.policy = Policy("none", zone=None)  # type: ignore[arg-type]
         self.terms: dict[str, tuple[Any, ...]] = {}  # of the budgets in force
+        self.webhooks: dict[str, tuple[str, ...]] = {}  # in force, with the types they are sent
         self.since: dict[str, int] = {}  # by budget, when its present terms took force
         self.agents: dict[str, Agent] = {}
         self.exhausted: dict[str, tuple[int, int]] = {}  # the month and the amount that an agent is paused by
@@ -122,6 +124,7 @@ class Accounts:
         self.denials: dict[tuple[str | None, ...], tuple[str, int]] = {}  # what was said, and of which row, when
         self.once: dict[tuple[Any, ...], int] = {}  # what an alert told, and until when that is enough
         self.alerts: list[Told] = []
+        self.outbox: dict[tuple[str, str], bool] = {}  # by alert and webhook, of those told before: whether given up
 
     # -- sums ----------------------------------------------------------------------------------------------------------
     def month(self, amount: int = 0) -> Budget:
@@ -222,8 +225,12 @@ class Accounts:
         if self.once.get(key, 0) > self.now:
             return False
         self.once[key] = until
-        self.alerts.append(Told(kind, agent_id, text, self.now))
+        self.alert(kind, agent_id, text)
         return True
+
+    def alert(self, kind: str, agent_id: str | None, text: str) -> None:
+        hooks = sorted(hook.name for hook in self.policy.webhooks if not hook.types or kind in hook.types)
+        self.alerts.append(Told(kind, agent_id, text, self.now, tuple(hooks)))
 
     def rearm(self, name: str, group: str | None = None) -> None:
         """Thresholds count anew when the amount changes."""

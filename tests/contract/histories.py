@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from policy.model import AgentSpec, Budget, Limit, Policy, Scope
+from policy.model import AgentSpec, Budget, Limit, Policy, Scope, Webhook
 from policy.periods import PERIODS
 from proxy.ledger.port import ActionFilter, Agent
 
@@ -165,6 +165,7 @@ changes = st.builds(Change, agent_ids, fields)
 ends = st.sampled_from([None, None, 0, HOUR, DAY])
 key_changes = st.builds(NewKey, agent_ids, ends, ends) | st.builds(Revoked, agent_ids, st.integers(0, 2))
 agents = st.builds(Agent, id=st.sampled_from("cccab"), created_at=st.just(0), **profile)
+sent = st.sampled_from(["delivered", "give_up", "redeliver", "tried"])
 operations = often((5, changes), (1, agents), (2, key_changes))
 reports = often((2, records), (1, adjustments))
 several = st.lists(often((3, calls), (3, endings), (3, reports), (1, changes)), min_size=2, max_size=4)
@@ -200,6 +201,8 @@ limits = st.one_of(
 managed = st.sets(st.sampled_from(list(profile)), max_size=4).map(frozenset)
 specs = st.builds(AgentSpec, id=agent_ids, managed=managed, **profile)
 thresholds = st.sampled_from([(5, 50, 100), (50,), (1, 80), ()])
+kinds = st.sampled_from([(), (), ("budget_threshold",), ("overrun", "action_failed"), ("failed_open",)])
+webhooks = st.builds(Webhook, st.just("http://h"), types=kinds, name=st.sampled_from(["h", "i", "j"]))
 
 
 def _by_name(parts: Sequence[Any]) -> tuple[Any, ...]:
@@ -216,6 +219,7 @@ policies = st.builds(
     budgets=st.lists(budgets, min_size=1, max_size=3).map(_by_name),
     limits=st.lists(limits, max_size=2).map(_by_name),
     thresholds=thresholds,
+    webhooks=st.lists(webhooks, max_size=2).map(_by_name),
 )
 
 
@@ -233,6 +237,7 @@ edits = often(
     (4, st.builds(Edit, st.sampled_from(["budget gone", "budget gone", "agent gone", "limit gone"]), few, st.none())),
     (3, st.builds(Edit, st.just("put"), few, budgets | limits | specs)),
     (1, st.builds(Edit, st.just("zone"), few, zones)),
+    (2, st.builds(Edit, st.just("webhooks"), few, st.lists(webhooks, max_size=2).map(_by_name))),
     (1, st.builds(Edit, st.just("thresholds"), few, thresholds)),
     (1, st.builds(Edit, st.just("policy's mode"), few, modes)),
     (2, st.builds(Edit, st.just("as it was"), few, st.none())),
@@ -248,6 +253,8 @@ def edited(policy: Policy, edit: Edit, earlier: Sequence[Policy]) -> Policy:
         return replace(policy, zone=value)
     if what == "thresholds":
         return replace(policy, thresholds=value)
+    if what == "webhooks":
+        return replace(policy, webhooks=value)
     if what == "policy's mode":
         return replace(policy, mode=value)
     if isinstance(value, AgentSpec):

@@ -133,6 +133,33 @@ class Machine(RuleBasedStateMachine):
             self.agrees()
             self.step(self.reloading([some.Edit("as it was", 1, None)]))
 
+    # -- webhooks ------------------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.quiet or self.model.outbox)
+    @rule(which=some.few, how=some.sent)
+    def deliver(self, which: int, how: str) -> None:
+        self.quiet = False
+        self.agrees()
+        ledger, outbox, held = self.world.ledger, self.model.outbox, self.world.ledger.deliveries()
+        if not held:
+            return
+        self.sound, self.model.now, each = False, self.now(), held[which % len(held)]
+        place = (each.alert.id, each.webhook)
+        if how == "tried":
+            ledger.tried(each.id, "status 500", self.now() + 1000)
+            return
+        if how == "redeliver":
+            again = self.do(ledger.redeliver(each.id))
+            assert (again is not None) == outbox[place]
+            outbox[place] = False
+            if again is not None:
+                self.model.commit()
+            return
+        self.do(ledger.delivered(each.id) if how == "delivered" else ledger.give_up(each.id, "status 410"))
+        outbox.pop(place)
+        if how == "give_up":
+            outbox[place] = True
+        self.model.commit()
+
     # -- time and crashes ----------------------------------------------------------------------------------------------
     @rule(what=some.passing)
     def pass_or_restart(self, what: some.Time | some.Restart) -> None:
@@ -156,12 +183,15 @@ class Machine(RuleBasedStateMachine):
         """What was in flight expires; denials of the last second are perhaps not counted, where it was killed."""
         if killed:
             self.agrees()
+        waiting = [each for name in ("h", "i", "j") for each in self.world.ledger.waiting(name)]
         data = self.engine.killed(self.world.data) if killed else self.world.data
         self.do(self.world.stop())
         self.world.data = data
         for which in sorted(lost):
             self.engine.lose(data, self.engine.rebuilt[which % len(self.engine.rebuilt)])
         self.do(self.world.start())
+        held = [each for name in ("h", "i", "j") for each in self.world.ledger.waiting(name)]
+        assert held == [replace(each, attempts=0, last_error=None, next_at=each.since) for each in waiting]
         self.model.now = self.now()
         self.model.expire()
 
@@ -260,6 +290,7 @@ class Machine(RuleBasedStateMachine):
             seen = self.do(see(self.world.ledger, self.alerts))
             shows(self.model, seen)
             self.alerts += seen.alerts
+            self.model.outbox |= seen.outbox
             self.model.alerts.clear()
             if self.model.counted:
                 self.model.commit()

@@ -36,7 +36,6 @@ from tests.contract.accounts import (
     Charge,
     Held,
     Kind,
-    Told,
     kind_of,
     named,
     period,
@@ -68,7 +67,7 @@ class Model(Roster):
         self.admitted_as(answer, agent, call, softened, recorded=False)
         if self.failed_open != self.now // HOUR:
             self.failed_open = self.now // HOUR
-            self.alerts.append(Told("failed_open", None, "The ledger can't record", self.now))
+            self.alert("failed_open", None, "The ledger can't record")
             self.commit()
 
     def admitted_as(self, answer: Any, agent: Agent, call: Call, softened: list[Verdict], *, recorded: bool) -> int:
@@ -167,7 +166,7 @@ class Model(Roster):
         if verdict.budget == MONTH:
             self.exhausted[agent.id] = (period("month", self.policy.zone, self.now)[0], agent.monthly_budget)
             self.agents[agent.id] = replace(agent, status="paused", paused_reason="budget_exceeded")
-            self.alerts.append(Told("budget_exceeded", agent.id, f"{named(MONTH, agent.id)} exceeded", self.now))
+            self.alert("budget_exceeded", agent.id, f"{named(MONTH, agent.id)} exceeded")
             return True
         return self.tell_exceeded(agent, verdict, "enforce", "exceeded")
 

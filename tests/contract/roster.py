@@ -62,9 +62,13 @@ class Roster(Accounts):
     def use(self, answer: Any, policy: Policy) -> None:
         assert answer is None, answer
         was, self.policy = self.terms, policy
+        hooks, self.webhooks = self.webhooks, {hook.name: hook.types for hook in policy.webhooks}
         self.terms = {each.name: terms(each) for each in (*policy.budgets, self.month())}
-        if was != self.terms:
+        if was != self.terms or hooks != self.webhooks:
             self.commit()
+        self.outbox = {place: dead for place, dead in self.outbox.items() if place[1] in self.webhooks}
+        for i, told in enumerate(self.alerts):
+            self.alerts[i] = told._replace(webhooks=tuple(name for name in told.webhooks if name in self.webhooks))
         for name in {*was, *self.terms}:
             if was.get(name) != self.terms.get(name):
                 self.rearm(name)

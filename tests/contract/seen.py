@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo
 
 from policy.decide import Standing
 from proxy.ledger.port import Action, ActionFilter, Agent, Alert, Ledger, Reservation
-from tests.contract.accounts import ENDLESS
+from tests.contract.accounts import ENDLESS, Told
 from tests.contract.histories import AGENTS
 from tests.contract.model import Model
 from tests.contract.roster import same
 
 
 class Seen(NamedTuple):
-    """What the ledger shows of itself after a step: the new alerts, the newest rows."""
+    """What the ledger shows of itself after a step: the new alerts, the newest rows, and by alert and webhook what is
+    not delivered, and whether it was given up."""
 
     agents: Sequence[Agent]
     keys: dict[str, str | None]
@@ -24,6 +25,7 @@ class Seen(NamedTuple):
     reserved: list[Reservation]
     alerts: Sequence[Alert]
     rows: Sequence[Action]
+    outbox: dict[tuple[str, str], bool]
 
 
 async def see(ledger: Ledger, told: Sequence[Alert]) -> Seen:
@@ -39,6 +41,7 @@ async def see(ledger: Ledger, told: Sequence[Alert]) -> Seen:
         list(ledger.reservations()),
         alerts[len(told) :],
         (await ledger.actions(ActionFilter(limit=10))).items,
+        {(each.alert.id, each.webhook): each.next_at is None for each in ledger.deliveries()},
     )
 
 
@@ -57,11 +60,15 @@ def shows(model: Model, seen: Seen) -> None:
     assert seen.reserved == [
         Reservation(draft.id, draft.agent_id, draft.target, draft.reserved or 0, draft.created_at) for draft in drafts
     ]
-    told = sorted((alert.type, alert.agent_id, alert.message, alert.created_at) for alert in seen.alerts)
+    queued = [place for place in seen.outbox if place not in model.outbox]
+    hooks = {alert.id: tuple(sorted(hook for of, hook in queued if of == alert.id)) for alert in seen.alerts}
+    told = sorted(Told(each.type, each.agent_id, each.message, each.created_at, hooks[each.id]) for each in seen.alerts)
     expected = sorted(model.alerts)
-    begun = zip(told, [begins for _, _, begins, _ in expected], strict=False)
-    assert [(kind, agent_id, text[: len(begins)], at) for (kind, agent_id, text, at), begins in begun] == expected, told
+    begun = zip(told, expected, strict=False)
+    assert [each._replace(begins=each.begins[: len(other.begins)]) for each, other in begun] == expected, told
     assert len(told) == len(expected), told
+    assert {place: seen.outbox[place] for place in seen.outbox if place[0] not in hooks} == model.outbox
+    assert not any(seen.outbox[place] for place in queued)
     assert seen.rows == model.listed()[:10]
 
 

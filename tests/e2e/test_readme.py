@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,6 +16,7 @@ import pytest
 from policy.decide import STATUS, TRANSIENT
 from policy.parse import parse_policy
 from proxy.cli import main, parser
+from proxy.notify.message import SIGNATURE, headers_of
 from proxy.terminal import follow
 from tests.sidecar import ADMIN, Process
 
@@ -66,6 +68,25 @@ def test_its_price_of_any_paid_api_loads():
 def test_every_other_curl_command_is_answered(sidecar, command):
     head, body = run(sidecar, command)
     assert head.startswith(("HTTP/1.1 200", "HTTP/1.1 201")), body
+
+
+def test_its_webhooks_load_and_its_check_of_a_signature_takes_ours_alone():
+    (alerts,) = re.findall(r"```yaml\n(alerts:.*?)```", README, re.DOTALL)
+    env = {"SLACK_WEBHOOK": "https://hooks.slack.example/T0"}
+    policy = parse_policy(
+        f"version: 1\n{alerts}", name="README.md", env=env, read_file=lambda name: "whsec_0123456789"
+    ).policy
+    assert [hook.name for hook in policy.webhooks] == ["hooks.slack.example", "pager"]
+    (source,) = re.findall(r"```python\n(import hashlib.*?)```", README, re.DOTALL)
+    found = {}
+    exec(source, found)
+    now_s = int(time.time())
+    signature = dict(headers_of(policy.webhooks[1], b"{}", "dlv_1", now_s))[SIGNATURE].decode()
+    assert found["is_ours"]("whsec_0123456789", signature, b"{}")
+    assert not found["is_ours"]("whsec_9876543210", signature, b"{}")
+    assert not found["is_ours"]("whsec_0123456789", signature, b"{ }")
+    early = dict(headers_of(policy.webhooks[1], b"{}", "dlv_1", now_s - 600))[SIGNATURE].decode()
+    assert not found["is_ours"]("whsec_0123456789", early, b"{}")
 
 
 def test_the_table_of_denials_is_the_decision_table():

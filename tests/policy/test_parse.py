@@ -59,10 +59,8 @@ def example():
     return parse(EXAMPLE).policy
 
 
-def test_the_example_warns_only_of_what_is_not_built_yet():
-    assert [(problem.code, problem.line, problem.severity) for problem in parse(EXAMPLE).warnings] == [
-        ("not-yet", 84, "warning"),
-    ]
+def test_the_example_has_no_warning():
+    assert parse(EXAMPLE).warnings == ()
 
 
 def test_the_examples_defaults(example):
@@ -188,7 +186,8 @@ def test_the_examples_budgets_limits_and_alerts(example):
         Limit("parallel", concurrent=16, scope=Scope(each="agent")),
     )
     assert example.thresholds == (50, 80, 100)
-    hook = Webhook("http://127.0.0.1:9999/hook", "slack", ("budget_threshold", "budget_exceeded"))
+    types = ("budget_threshold", "budget_exceeded")
+    hook = Webhook("http://127.0.0.1:9999/hook", "slack", types, "127.0.0.1:9999")
     assert example.webhooks == (hook,)
     assert parse(EXAMPLE, ALERT_WEBHOOK="https://h.example/T?k=1").policy.webhooks[0].url == "https://h.example/T?k=1"
 
@@ -445,7 +444,7 @@ def test_a_missing_secret_is_one_problem_not_two():
         "prices: [{name: p, rates: {clips: 1}, estimate: {clips: X}, usage: {clips: {header: X}}, model: X}]",
         "budgets: [{name: X, amount: X, period: X, each: X, match: {agent: X, role: [X]}}]",
         "limits: [{name: l, concurrent: X}]",
-        "alerts: {thresholds: [X], webhooks: [{url: X, format: X, types: [X]}]}",
+        "alerts: {thresholds: [X], webhooks: [{url: X, name: X, format: X, types: [X], secret: X}]}",
     ],
 )
 def test_a_missing_value_is_one_problem_wherever_it_stands(text):
@@ -462,6 +461,48 @@ def test_the_hash_is_of_the_text_before_substitution():
     assert parse(text, A="alk_1").policy.hash != parse(text + "\n", A="alk_1").policy.hash
 
 
+# -- webhooks ------------------------------------------------------------------------------------------------------
+def hooks(*webhooks, **env):
+    listed = "".join(f"    - {webhook}\n" for webhook in webhooks)
+    return parse(f"version: 1\nalerts:\n  webhooks:\n{listed}", **env).policy.webhooks
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://hooks.example/services/T0?key=1", "hooks.example"),
+        ("https://Hooks.Example:443/T0", "hooks.example"),
+        ("http://hooks.example:80", "hooks.example"),
+        ("http://hooks.example:443/a:80", "hooks.example:443"),
+        ("https://hooks.example:8443/T0", "hooks.example:8443"),
+        ("http://127.0.0.1:9999/hook", "127.0.0.1:9999"),
+        ("http://[::1]/hook", "[::1]"),
+        ("http://[::1]:9999/hook", "[::1]:9999"),
+    ],
+)
+def test_promise_10_a_webhook_without_a_name_has_its_hosts(url, name):
+    (hook,) = hooks(f'{{url: "{url}"}}')
+    assert (hook.url, hook.name, hook.secret) == (url, name, None)
+
+
+def test_webhooks_of_one_host_are_told_apart_and_a_name_that_is_stated_stays():
+    found = hooks(
+        "{url: 'http://h/1'}",
+        "{url: 'http://h/2', name: ops}",
+        "{url: 'http://h/3'}",
+        "{url: 'http://i/4', name: h}",
+        "{url: 'http://h/5', name: h-3}",
+        "{url: 'http://h/6'}",
+    )
+    assert [hook.name for hook in found] == ["h-2", "ops", "h-4", "h", "h-3", "h-5"]
+
+
+def test_promise_10_a_webhooks_secret_is_substituted_and_never_shown():
+    (hook,) = hooks("{url: 'http://h/1', secret: '${env:SIGN}'}", SIGN="whsec_0123456789")
+    assert hook.secret == "whsec_0123456789"
+    assert "whsec" not in repr(hook)
+
+
 # -- all at once, and nothing else ---------------------------------------------------------------------------------
 def test_every_problem_is_told_at_once():
     text = "agents: [{id: a b, monthly_budget: x, kye: 1}]\nbudgets: [{name: b}]\nlimits: 1\n"
@@ -474,7 +515,7 @@ def test_a_thousand_slips_among_a_thousand_agents_are_told_quickly():
     assert codes(f"agents:\n{agents}budgets:\n{budgets}") == ["unknown-name"] * 1000
 
 
-ENV = {"OPENAI_API_KEY": "sk-planted-1", "PAINTER_KEY": "alk_planted-2", "ALERT_WEBHOOK": "http://planted-3/hook"}
+ENV = {"OPENAI_API_KEY": "sk-planted-1", "PAINTER_KEY": "alk_planted-2", "ALERT_WEBHOOK": "http://hooks/planted-3"}
 PLANTED = EXAMPLE.replace("alk_painter_example_key", "alk_planted-4")
 SLIPS = [*" \n\t:-{}[]\"'#&*!|>%@,0a~$", "${", "- ", ": ", "\n  ", ""]
 

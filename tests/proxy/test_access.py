@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 
 from proxy.access import ADMIN, Access, Principal
 from proxy.identify import digest
+from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.state import Sidecar
 
@@ -19,7 +20,7 @@ def access(**settings) -> Access:
     keys = {digest(KEY): SimpleNamespace(id="bot")}
     ledger = SimpleNamespace(agent_by_key=keys.get)
     given = {"admin_token": "the-admin-token", "metrics_token": "the-metrics-token", **settings}
-    return Access(Sidecar(Settings(policy=Path("p"), data=Path("d"), **given), ledger, None, None, None))
+    return Access(Sidecar(Settings(policy=Path("p"), data=Path("d"), **given), ledger, None, Metrics(), None))
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:

@@ -12,6 +12,7 @@ from tests.sidecar import Process
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "config/quickstart.yaml"
+NOT_BUILT = ROOT / "tests/policy/err/warn-not-yet.yaml"
 
 
 def test_check_of_a_sound_policy(capsys):
@@ -21,15 +22,17 @@ def test_check_of_a_sound_policy(capsys):
 
 def test_check_warns_of_what_is_not_built(capsys):
     assert main(["check", str(ROOT / "config/example.yaml")]) == 0
+    assert "0 warnings" in capsys.readouterr().out
+    assert main(["check", str(NOT_BUILT)]) == 0
     said = capsys.readouterr()
-    assert "webhooks are not built yet" in said.err
+    assert "websockets are not built yet" in said.err
     assert "1 warnings" in said.out
 
 
 def test_serve_warns_of_what_is_not_built(tmp_path):
-    with Process(ROOT / "config/example.yaml", tmp_path / "data") as sidecar:
+    with Process(NOT_BUILT, tmp_path / "data") as sidecar:
         log = sidecar.log.read_text()
-    assert "webhooks are not built yet" in log
+    assert "websockets are not built yet" in log
 
 
 def test_check_of_a_broken_policy_says_where_and_fails(tmp_path, capsys):

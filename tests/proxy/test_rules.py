@@ -119,12 +119,11 @@ async def test_a_file_that_does_not_load_is_an_error_at_start(path: Path) -> Non
 
 
 async def test_warnings_are_kept_with_their_place(path: Path) -> None:
-    hook = "alerts:\n  webhooks: [{url: 'https://hooks.example/x', format: json}]\n"
-    path.write_text(POLICY + hook, "utf-8")
+    path.write_text(POLICY + "alerts:\n  thresholds: [101%]\n", "utf-8")
     lines = [
         warning.removeprefix(f"{path}:").partition(":")[0] for warning in PolicyFile(path, Catalog()).rules.warnings
     ]
-    assert lines == ["3", "7"]  # no price matches the upstream; webhooks are not built yet
+    assert lines == ["3", "7"]  # no price matches the upstream; only an overrun gets there
 
 
 def test_promise_10_substitutions_come_from_this_process_and_the_hash_is_of_the_text_before_them(

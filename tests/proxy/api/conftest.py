@@ -129,6 +129,7 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[Api]:
             yield Api(url, sidecar, path, http, bare)
     finally:
         await server.shutdown(1.0)
+        await sidecar.notifier.aclose()
         await ledger.close()
 
 

@@ -28,7 +28,9 @@ async def test_promise_10_the_policy_in_force_without_its_secrets(api):
     assert policy["prices"][0]["match"]["body"] == {"model": ["gpt-4o*"]}
     assert policy["prices"][0]["rates"] == [{"from": None, "input_mtok": 2.5, "output_mtok": 10}]
     assert policy["budgets"][0].items() >= {"name": "everyone-day", "amount": 50, "period": "day"}.items()
-    assert policy["alerts"]["webhooks"] == [{"host": "hooks.example", "format": "json", "types": []}]
+    assert policy["alerts"]["webhooks"] == [
+        {"name": "hooks.example", "host": "hooks.example", "format": "json", "types": [], "signed": False}
+    ]
     for secret in SECRETS:
         assert secret not in answer.text
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from policy.decide import Verdict
 from proxy.ledger.entries import (
     GENESIS,
+    DeliveryNote,
     Entry,
     Idempotency,
     LimitHold,
@@ -55,6 +56,9 @@ ENTRIES = [
     Entry("agent", 1, 2, agents=(AGENT,)),
     Entry("policy", 1, 2, budgets={"b": Terms("s", 1)}, opened=(Opened("b", "g", 0, 9, 5),), reheld={"act_1": ()}),
     Entry("acknowledge", 1, 2, id="alr"),
+    Entry("policy", 1, 2, budgets={"b": Terms("s", 1)}, webhooks={"h": (), "i": ("overrun", "failed_open")}),
+    Entry("delivery", 1, 2, id="dlv_1", delivery=DeliveryNote("delivered", 2, "status 500")),
+    Entry("delivery", 1, 2, id="dlv_1", delivery=DeliveryNote("again", 0, None)),
     Entry("carry", 1, 2, book={"agents": []}),
 ]
 
@@ -146,7 +150,7 @@ def test_what_is_no_quantity_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"v":3,"seq":1,"at":1,"type":"alert"}', '{"v":1,"at":1,"type":"alert"}', '{"v":1,"seq":1,"at":1}']
+    "line", ['{"v":4,"seq":1,"at":1,"type":"alert"}', '{"v":1,"at":1,"type":"alert"}', '{"v":1,"seq":1,"at":1}']
 )
 def test_what_no_engine_of_this_version_wrote_is_refused(line: str) -> None:
     with pytest.raises((ValueError, KeyError)):

@@ -1,7 +1,7 @@
 """A journal of an older format opens and goes on; one of a newer is refused by name, which damage is not taken for.
 
-`v1/` was written by the last engine of format 1 (d8b270a): two months, every kind of line it had, a call in flight, and
-a desk that is behind its journal.
+`v1/` was written by the last engine of format 1 (d8b270a), `v2/` by the last of format 2 (f10ed22): two months, every
+kind of line it had, a call in flight, and a desk that is behind its journal.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from policy.model import Webhook
 from proxy.ledger.embedded import open_embedded
 from proxy.ledger.entries import VERSION
 from proxy.ledger.lookup import find_action
@@ -25,6 +26,8 @@ from tests.contract.policies import agent, budget, limit, policy
 from tests.contract.world import World, ms
 
 V1 = Path(__file__).parent / "v1"
+V2 = Path(__file__).parent / "v2"
+V2_HEAD = "758fde21969cab20477f2ad7acf067e3809b3f068706ee4bbfcf384d4dd07efe"
 V1_HEAD = "daa539922088475beb55842cfd34a7fa0963f1c557280dc41d47b48297ac00ce"
 FIRST = policy(
     agent(),
@@ -38,7 +41,7 @@ FIRST = policy(
 )
 POLICY = replace(FIRST, budgets=(*FIRST.budgets, budget("year", "500", "year", each="agent")))
 NEWER = VERSION + 1
-TOLD = f"written by a newer Agent Ledger: format {NEWER}; this one reads {'1' if VERSION == 1 else f'1 and {VERSION}'}"
+TOLD = f"written by a newer Agent Ledger: format {NEWER}; this one reads 1 to {VERSION}"
 
 
 @pytest.fixture
@@ -93,6 +96,44 @@ async def test_a_folder_of_format_1_opens_with_all_that_it_held_and_goes_on(old:
     assert verify(old.data, anchor=V1_HEAD).problems == ()
     written = [json.loads(line)["v"] for line in (old.data / "journal" / "2026-11.jsonl").read_bytes().splitlines()]
     assert written == [1] * 11 + [VERSION] * (len(written) - 11)
+
+
+@pytest.mark.parametrize("desk", ["kept", "lost"])
+async def test_a_folder_of_format_2_opens_and_its_alerts_of_then_are_sent_to_no_webhook_of_now(
+    tmp_path: Path, desk: str
+) -> None:
+    data = Path(shutil.copytree(V2, tmp_path / "v2"))
+    report = verify(data)
+    assert (report.problems, report.lines, report.head) == ((), 24, V2_HEAD)
+    if desk == "lost":
+        (data / "desk.json").unlink()
+    hooked = replace(FIRST, budgets=FIRST.budgets[:2], webhooks=(Webhook("http://h", name="ops"),))
+    world = World(open_embedded, data, {"hooked": hooked})
+    world.at = ms("2026-11-01T00:00:10Z")
+    await world.start()
+    assert world.ledger.health().warnings == ()
+    assert len(await world.new_alerts()) == 8
+    assert world.ledger.deliveries() == []
+    await world.run("""
+        balance monthly_budget a    → 10.75+0.00
+        balance team-day            → 10.75+0.00
+        balance all                 → 19.75+0.00
+        status b                    → paused
+        record a 0.01 key k-oct body d2 → ok 0.01
+        authorize a 1.00 as one     → ok 8.24
+        settle one 2.00             → 2.00
+    """)
+    assert [world.ledger.agent_by_key(key * 32).id for key in ("a2", "c1")] == ["a", "agt_c"]
+    assert world.ledger.agent_by_key("a1" * 32) is None
+    assert [each.alert for each in world.ledger.deliveries()] == (new := await world.new_alerts())
+    assert [alert.type for alert in new] == ["budget_threshold", "overrun"]
+    held = world.ledger.deliveries()
+    await world.restart()
+    assert world.ledger.deliveries() == held
+    await world.stop()
+    assert verify(data, anchor=V2_HEAD).problems == ()
+    written = [json.loads(line)["v"] for line in (data / "journal" / "2026-11.jsonl").read_bytes().splitlines()]
+    assert written == [2] * 6 + [VERSION] * (len(written) - 6)
 
 
 def appended(data: Path, *versions: int, synced: bool) -> str:

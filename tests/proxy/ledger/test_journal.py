@@ -14,6 +14,7 @@ import pytest
 
 from proxy.ledger import journal as journal_module
 from proxy.ledger.embedded import EmbeddedLedger
+from proxy.ledger.entries import VERSION
 from proxy.ledger.journal import month_of
 from proxy.ledger.port import ActionFilter, Admission, Agent, LedgerUnavailable, Settlement
 from tests.contract.policies import budget, policy
@@ -85,7 +86,7 @@ async def test_each_line_carries_the_sha256_of_the_whole_line_before(world: Worl
     prev = "0" * 64
     for number, line in enumerate(lines(world), 1):
         entry = json.loads(line)
-        assert (entry["v"], entry["seq"], entry["prev"]) == (2, number, prev)
+        assert (entry["v"], entry["seq"], entry["prev"]) == (VERSION, number, prev)
         prev = hashlib.sha256(line).hexdigest()
     assert (world.ledger.health().sequence, world.ledger.health().head) == (number, prev)
 

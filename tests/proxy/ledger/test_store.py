@@ -121,7 +121,7 @@ async def test_a_desk_is_json_with_a_table_of_each_kind_and_no_key_of_the_policy
     await world.ledger.authorize(call())
     await world.stop()
     held = json.loads((world.data / "desk.json").read_bytes())
-    assert set(held) == {"agents", "keys", "alerts", "balances", "open", "rates", "pauses", "checkpoint"}
+    assert set(held) == {"agents", "keys", "alerts", "outbox", "balances", "open", "rates", "pauses", "checkpoint"}
     row = {"digest": "ab" * 32, "id": key.id, "created_at": key.created_at, "agent_id": "a"}
     assert held["keys"] == {"1": row}
     assert "keys" not in held["agents"]["1"]

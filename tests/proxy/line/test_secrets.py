@@ -19,6 +19,7 @@ SECRETS = {
     "agent's own provider key": "sk-planted-own",
     "sidecar's provider key": "sk-planted-sidecar",
     "webhook": "planted-hook-path",
+    "webhook's secret": "planted-signing-secret",
     "prompt": "planted-prompt",
     "answer": "planted-answer",
     "query": "planted-query",
@@ -38,7 +39,7 @@ prices:
   - {name: chat, match: {path: "/v1/**"}, rates: {input_mtok: 1, output_mtok: 2}}
 alerts:
   thresholds: [1%]
-  webhooks: [{url: "https://hooks.example/planted-hook-path", format: json, types: [overrun]}]
+  webhooks: [{url: "http://127.0.0.1:1/planted-hook-path", types: [overrun], secret: planted-signing-secret}]
 """
 CHAT = {
     "model": "m",
@@ -111,6 +112,8 @@ async def test_promise_10_hazard_34_no_secret_and_no_prompt_is_kept_or_shown(
             ("GET", "/api/policy"),
             ("GET", "/api/actions"),
             ("GET", "/api/alerts"),
+            ("GET", "/api/deliveries"),
+            ("POST", "/api/alerts/test"),
             ("GET", "/api/agents"),
             ("GET", "/api/agents/worker"),
             ("GET", "/api/export?format=csv"),
@@ -119,6 +122,8 @@ async def test_promise_10_hazard_34_no_secret_and_no_prompt_is_kept_or_shown(
             ("GET", "/"),
         ]:
             shown[path] = (await line.api(method, path)).content
+        assert b"connection refused" in shown["/api/alerts/test"]
+        assert b"127.0.0.1:1" in shown["/api/deliveries"]
         assert {alert.type for alert in await line.alerts()} >= {"overrun", "action_failed", "budget_exceeded"}
     kept = {str(path): path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
     assert any("journal" in name and b"worker" in text for name, text in kept.items())
