@@ -19,7 +19,7 @@ from policy.model import Policy, Upstream
 from proxy import dashboard
 from proxy.access import Guard
 from proxy.ledger.embedded import open_embedded
-from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Ledger, Page, Reservation
+from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Delivery, Health, Ledger, Page, Reservation
 from proxy.metrics import Metrics
 from proxy.places import Places
 from proxy.server import Server
@@ -39,6 +39,7 @@ class Shelf:
     rows: list[Action] = field(default_factory=list)
     raised: list[Alert] = field(default_factory=list)
     open: list[Reservation] = field(default_factory=list)
+    undelivered: list[Delivery] = field(default_factory=list)
     state: Health = field(default_factory=lambda: Health(True, "", 0, ""))
 
     def agents(self) -> Sequence[Agent]:
@@ -67,6 +68,16 @@ class Shelf:
 
     def open_alerts(self) -> int:
         return sum(alert.acknowledged_at is None for alert in self.raised)
+
+    def deliveries(self) -> Sequence[Delivery]:
+        return self.undelivered
+
+    async def redeliver(self, delivery_id: str) -> Delivery | None:
+        for place, delivery in enumerate(self.undelivered):
+            if delivery.id == delivery_id and delivery.next_at is None:
+                self.undelivered[place] = replace(delivery, next_at=1)
+                return self.undelivered[place]
+        return None
 
     async def spend(
         self, group_by: Sequence[str], since: int | None, until: int | None, agent_id: str | None = None
