@@ -19,7 +19,18 @@ from policy.model import Policy, Upstream
 from proxy import dashboard
 from proxy.access import Guard
 from proxy.ledger.embedded import open_embedded
-from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Delivery, Health, Ledger, Page, Reservation
+from proxy.ledger.port import (
+    Action,
+    ActionFilter,
+    Agent,
+    AgentUnknown,
+    Alert,
+    Delivery,
+    Health,
+    Ledger,
+    Page,
+    Reservation,
+)
 from proxy.metrics import Metrics
 from proxy.places import Places
 from proxy.server import Server
