@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from policy.model import Webhook
-from policy.parse.budgets import ALERT_TYPES
+from policy.parse.alerts import ALERT_TYPES
 from policy.words import host_of
 from proxy.dashboard.agents import names
 from proxy.dashboard.frame import Pages, Shown
@@ -46,6 +46,7 @@ class Hook(NamedTuple):
     """A webhook of the policy, and how much of it waits or was given up."""
 
     name: str
+    host: str
     format: str
     types: Sequence[str]
     waiting: int
@@ -95,8 +96,10 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
 def _hooks(webhooks: Sequence[Webhook], undelivered: Sequence[Delivery]) -> list[Hook]:
     dead = Counter(delivery.webhook for delivery in undelivered if delivery.next_at is None)
     waiting = Counter(delivery.webhook for delivery in undelivered if delivery.next_at is not None)
-    named = [(host_of(hook), hook) for hook in webhooks]
-    return [Hook(name, hook.format, hook.types, waiting[name], dead[name]) for name, hook in named]
+    return [
+        Hook(hook.name, host_of(hook), hook.format, hook.types, waiting[hook.name], dead[hook.name])
+        for hook in webhooks
+    ]
 
 
 async def _acknowledge(sidecar: Sidecar, request: Request, form: Mapping[str, str]) -> None:

@@ -80,9 +80,11 @@ class AgentRow(NamedTuple):
 
 
 class WebhookRow(NamedTuple):
+    name: str
     host: str
     format: str
     types: Sequence[str]
+    signed: bool
 
 
 class Rows(NamedTuple):
@@ -187,7 +189,10 @@ def _rows(policy: Policy, at_ms: int) -> Rows:
         agents=[_agent(agent) for agent in list(policy.agents.values())[most]],
         budgets=[(budget, scope_of(budget.scope)) for budget in policy.budgets[most]],
         limits=[(limit, scope_of(limit.scope)) for limit in policy.limits[most]],
-        webhooks=[WebhookRow(host_of(hook), hook.format, hook.types) for hook in policy.webhooks[most]],
+        webhooks=[
+            WebhookRow(hook.name, host_of(hook), hook.format, hook.types, hook.secret is not None)
+            for hook in policy.webhooks[most]
+        ],
     )
 
 

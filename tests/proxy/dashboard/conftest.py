@@ -75,7 +75,8 @@ class Shelf:
     async def alerts(
         self, agent_id: str | None = None, limit: int = 1000, *, open_only: bool = False
     ) -> Sequence[Alert]:
-        return [alert for alert in self.raised if not (open_only and alert.acknowledged_at)][:limit]
+        found = (alert for alert in self.raised if agent_id in (None, alert.agent_id))
+        return [alert for alert in found if not (open_only and alert.acknowledged_at)][:limit]
 
     def open_alerts(self) -> int:
         return sum(alert.acknowledged_at is None for alert in self.raised)

@@ -10,8 +10,8 @@ from proxy.dashboard.alerts import OPEN_SHOWN, READ_SHOWN
 from proxy.ledger.port import Agent, Alert, Delivery
 
 NOW = 1_795_000_000_000
-SLACK = Webhook("https://hooks.slack.example/services/T0/very-secret", "slack", ("budget_exceeded",))
-PAGER = Webhook("https://pager.example/v1?key=very-secret")
+SLACK = Webhook("https://hooks.slack.example/services/T0/very-secret", "slack", ("budget_exceeded",), "hooks.slack.example")
+PAGER = Webhook("https://pager.example/v1?key=very-secret", name="pager-1")
 
 
 def alert(number: int, read: bool = False, agent: str | None = "painter", kind: str = "overrun") -> Alert:
@@ -114,7 +114,7 @@ def hooks(sidecar, shelf) -> None:
     sidecar.policy_file.rules.policy = policy
     shelf.undelivered = [
         Delivery("dlv_1", alert(1), "hooks.slack.example", 3, "503 <b>busy</b>\u202e", NOW + 5000),
-        Delivery("dlv_2", alert(2, kind="budget_exceeded"), "pager.example", 12, "ConnectError", None),
+        Delivery("dlv_2", alert(2, kind="budget_exceeded"), "pager-1", 12, "ConnectError", None),
         Delivery("dlv_3", alert(3), "hooks.slack.example", 12, None, None),
     ]
 
@@ -123,7 +123,7 @@ async def test_what_each_webhook_has_not_taken(operator, hooks):
     part = section((await operator.get("/ui/alerts")).text, "deliveries")
     rows = re.sub(r"<[^>]+>", " ", part.partition("</table>")[0]).split("\n")
     words = " ".join(" ".join(rows).split())
-    assert "hooks.slack.example slack budget exceeded 1 1 pager.example json all 0 1" in words
+    assert "hooks.slack.example slack budget exceeded 1 1 pager-1 pager.example json all 0 1" in words
     for text in ("message 1.", "message 2.", "503 &lt;b&gt;busy&lt;/b&gt;\\u202e", "ConnectError", ">12<", ">3<"):
         assert text in part
     assert part.count("Try again</button>") == 2
