@@ -276,11 +276,12 @@ def _body_miss(match: Match, body: Any) -> str:
         if found is _MISSING:
             return f"the body has no {field}"
         if not _any_of(values)(found):
-            return f"{field} in the body is not {' or '.join(map(_shown, values))}"
+            return f"{field} in the body is not {' or '.join(map(scalar_text, values))}"
     return ""
 
 
-def _shown(value: Scalar) -> str:
+def scalar_text(value: Scalar) -> str:
+    """As the policy writes it."""
     return {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
 
 

@@ -39,13 +39,17 @@ def read_policy(path: Path) -> Parsed:
 
 
 class PolicyFile:
-    """The file and the snapshot made of it. A reload that fails changes nothing, and says so until one succeeds."""
+    """The file and the snapshot made of it. A reload that fails changes nothing, and says so until one succeeds.
+
+    ``loaded_at`` is when the snapshot was put in force, ``failed_at`` when a reload last failed (unix ms; None: never).
+    """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
         """Loads the file. Raises PolicyError, OSError, UnicodeDecodeError."""
         self.path = path
         self.error: str | None = None
         self.reloads_failed = 0
+        self.failed_at: int | None = None
         self._catalog = catalog
         self._reloading = asyncio.Lock()
         self.rules = self._load()
@@ -66,6 +70,7 @@ class PolicyFile:
                 await ledger.use(rules.policy)
             except Exception as error:
                 self.reloads_failed += 1
+                self.failed_at = int(time.time() * 1000)
                 self.error = error.render() if isinstance(error, PolicyError) else str(error)
                 log.error("policy reload refused, the old one stays in force\n%s", self.error)
                 raise

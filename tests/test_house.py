@@ -14,7 +14,7 @@ FLOORS = [
     {"proxy.cli"},
     {"proxy.app"},
     {"proxy.api", "proxy.dashboard", "proxy.gate", "proxy.demo", "proxy.keeping", "proxy.terminal"},
-    {"proxy.exchange"},
+    {"proxy.exchange", "proxy.whatif"},
     {"proxy.quote", "proxy.receive", "proxy.identify", "proxy.access", "proxy.request"},
     {"proxy.places", "proxy.attendance", "proxy.export"},
     {

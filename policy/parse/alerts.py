@@ -11,7 +11,7 @@ from policy.parse.reader import Reader
 from policy.parse.upstreams import read_url
 from policy.source import Node, ScalarNode
 
-_ALERT_TYPES = (
+ALERT_TYPES = (
     "budget_threshold",
     "budget_exceeded",
     "action_failed",
@@ -53,7 +53,7 @@ def _webhook(reader: Reader, node: Node, names: dict[str, ScalarNode]) -> Webhoo
     return Webhook(
         url=read_url(reader, fields.get("url"), secret=True),
         format=reader.choice(fields.get("format"), ("json", "slack"), "json"),
-        types=tuple(reader.choice(item, _ALERT_TYPES, "budget_exceeded") for item in types),
+        types=tuple(reader.choice(item, ALERT_TYPES, "budget_exceeded") for item in types),
         name=reader.unique(names, fields["name"], "webhook") if "name" in fields else "",
         secret=_secret(reader, fields.get("secret")),
     )

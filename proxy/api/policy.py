@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from starlette.responses import Response
 from policy.model import AgentSpec, Budget, Limit, Match, Policy, Price, Scope, Upstream
 from policy.money import usd
 from policy.parse import PolicyError
+from policy.words import host_of, place_of
 from proxy.api.resource import answer
 from proxy.api.wire import identity_json, rates_json
 from proxy.denials import Refused, iso
@@ -64,7 +64,7 @@ def policy_json(policy: Policy) -> dict[str, Any]:
             "webhooks": [
                 {
                     "name": hook.name,
-                    "host": urlsplit(hook.url).hostname,
+                    "host": host_of(hook),
                     "format": hook.format,
                     "types": hook.types,
                     "signed": hook.secret is not None,
@@ -76,10 +76,9 @@ def policy_json(policy: Policy) -> dict[str, Any]:
 
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
-    url = urlsplit(upstream.url)
     return {
         "name": upstream.name,
-        "url": url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl(),
+        "url": place_of(upstream),
         "meter": upstream.meter,
         "catalog": upstream.catalog,
         "setHeaders": [name for name, _ in upstream.set_headers],

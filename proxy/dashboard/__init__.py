@@ -8,7 +8,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from proxy.dashboard import action, actions, agent, agents, alerts, entrance, events, keys
+from proxy.dashboard import action, actions, agent, agents, alerts, entrance, events, keys, policy
 from proxy.dashboard.frame import Pages, problem
 from proxy.ledger.port import LedgerError
 from proxy.state import Sidecar
@@ -28,6 +28,7 @@ def routes(sidecar: Sidecar) -> list[Route | Mount]:
         *actions.routes(pages),
         *action.routes(pages),
         *alerts.routes(pages),
+        *policy.routes(pages),
         *events.routes(pages),
         Mount("/static", StaticFiles(packages=[("proxy.dashboard", "static")])),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -11,36 +10,15 @@ from starlette.routing import Route
 
 from policy.decide import STATUS
 from policy.money import format_usd
-from policy.pricing import Quantity, load_rates
+from policy.pricing import load_rates
+from proxy.dashboard.arithmetic import arithmetic
 from proxy.dashboard.frame import Pages, Shown
 from proxy.dashboard.rendering import lasted
-from proxy.explanation import FLAGS, REASONS, Sum, basis, ending, number, reserved_rates, sum_of
+from proxy.explanation import FLAGS, REASONS, basis, ending, reserved_rates, sum_of
 from proxy.ledger.port import Action
 from proxy.state import Sidecar
 
 METADATA_SHOWN = 4096  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One kind of usage in the arithmetic, as text; ``per`` is the units that the rate is for."""
-
-    usage: str
-    quantity: str
-    rate: str
-    per: str
-    key: str
-    amount: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """``total`` is the sum, rounded up once; ``within`` is counted in a line, ``apart`` in none: it has no rate."""
-
-    lines: Sequence[Line]
-    total: str
-    within: Sequence[tuple[str, str]]
-    apart: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +47,8 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
         "happened": ending(action),
         "basis": basis(action),
         "moments": _moments(action, at_ms),
-        "charge": _arithmetic(sum_of(load_rates(action.rates), action.usage)) if charged else None,
-        "estimate": _arithmetic(sum_of(reserved_rates(action), action.estimated)) if action.estimated else None,
+        "charge": arithmetic(sum_of(load_rates(action.rates), action.usage)) if charged else None,
+        "estimate": arithmetic(sum_of(reserved_rates(action), action.estimated)) if action.estimated else None,
         "told": next((status for reason, status in STATUS.items() if reason == action.reason), None),
         "reasons": REASONS,
         "flags": FLAGS,
@@ -80,19 +58,6 @@ async def view(sidecar: Sidecar, request: Request, at_ms: int) -> Shown:
         "other_policy": action.policy_hash not in ("", sidecar.policy_file.rules.policy.hash),
     }
     return Shown("action.html", values)
-
-
-def _arithmetic(found: Sum) -> Arithmetic:
-    *amounts, total = found.amounts
-    lines = [
-        Line(item.usage, number(item.quantity), f"{item.rate:f}", f"{item.units:,}", item.key, amount)
-        for item, amount in zip(found.items, amounts, strict=True)
-    ]
-    return Arithmetic(lines, total, _listed(found.within), _listed(found.apart))
-
-
-def _listed(kinds: Mapping[str, Quantity]) -> list[tuple[str, str]]:
-    return [(kind, number(quantity)) for kind, quantity in kinds.items()]
 
 
 def _moments(action: Action, at_ms: int) -> list[Moment]:

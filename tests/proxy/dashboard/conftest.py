@@ -19,7 +19,18 @@ from policy.model import Policy, Upstream
 from proxy import dashboard
 from proxy.access import Guard
 from proxy.ledger.embedded import open_embedded
-from proxy.ledger.port import Action, ActionFilter, Agent, AgentUnknown, Alert, Health, Ledger, Page, Reservation
+from proxy.ledger.port import (
+    Action,
+    ActionFilter,
+    Agent,
+    AgentUnknown,
+    Alert,
+    Delivery,
+    Health,
+    Ledger,
+    Page,
+    Reservation,
+)
 from proxy.metrics import Metrics
 from proxy.places import Places
 from proxy.server import Server
@@ -39,6 +50,7 @@ class Shelf:
     rows: list[Action] = field(default_factory=list)
     raised: list[Alert] = field(default_factory=list)
     open: list[Reservation] = field(default_factory=list)
+    undelivered: list[Delivery] = field(default_factory=list)
     state: Health = field(default_factory=lambda: Health(True, "", 0, ""))
 
     def agents(self) -> Sequence[Agent]:
@@ -63,10 +75,21 @@ class Shelf:
     async def alerts(
         self, agent_id: str | None = None, limit: int = 1000, *, open_only: bool = False
     ) -> Sequence[Alert]:
-        return [alert for alert in self.raised if not (open_only and alert.acknowledged_at)][:limit]
+        found = (alert for alert in self.raised if agent_id in (None, alert.agent_id))
+        return [alert for alert in found if not (open_only and alert.acknowledged_at)][:limit]
 
     def open_alerts(self) -> int:
         return sum(alert.acknowledged_at is None for alert in self.raised)
+
+    def deliveries(self) -> Sequence[Delivery]:
+        return self.undelivered
+
+    async def redeliver(self, delivery_id: str) -> Delivery | None:
+        for place, delivery in enumerate(self.undelivered):
+            if delivery.id == delivery_id and delivery.next_at is None:
+                self.undelivered[place] = replace(delivery, next_at=1)
+                return self.undelivered[place]
+        return None
 
     async def spend(
         self, group_by: Sequence[str], since: int | None, until: int | None, agent_id: str | None = None
