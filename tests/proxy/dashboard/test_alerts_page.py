@@ -10,7 +10,9 @@ from proxy.dashboard.alerts import OPEN_SHOWN, READ_SHOWN
 from proxy.ledger.port import Agent, Alert, Delivery
 
 NOW = 1_795_000_000_000
-SLACK = Webhook("https://hooks.slack.example/services/T0/very-secret", "slack", ("budget_exceeded",), "hooks.slack.example")
+SLACK = Webhook(
+    "https://hooks.slack.example/services/T0/very-secret", "slack", ("budget_exceeded",), "hooks.slack.example"
+)
 PAGER = Webhook("https://pager.example/v1?key=very-secret", name="pager-1")
 
 
