@@ -117,7 +117,8 @@ class Pages:
 def version(sidecar: Sidecar) -> str:
     """Another whenever a page may show something else."""
     health, policy_file = sidecar.ledger.health(), sidecar.policy_file
-    rest = f"{health.ok} {health.detail} {policy_file.rules.policy.hash} {policy_file.error} {sidecar.draining}"
+    tries = sidecar.metrics.deliveries.total()  # of alerts, on which a failed one leaves nothing in the journal
+    rest = f"{health.ok} {health.detail} {policy_file.rules.policy.hash} {policy_file.error} {tries}"
     return f"{health.sequence}-{zlib.crc32(rest.encode()):08x}"
 
 
