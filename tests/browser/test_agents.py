@@ -76,6 +76,7 @@ async def test_agents_are_searched_and_sorted(operator: Visitor):
     await page.get_by_role("searchbox").fill("platform")
     await page.keyboard.press("Enter")
     await expect(names).to_have_text(["Nightly eval", "Coder"])
+    await page.wait_for_load_state()  # the script that submits by itself
     await page.get_by_label("Sort by").select_option("Name")
     await expect(names).to_have_text(["Coder", "Nightly eval"])
     await page.get_by_label("Status").select_option("Paused")
