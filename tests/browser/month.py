@@ -129,10 +129,10 @@ class _Month:
         self.at += took
         status = 200
         if fate < 0.02:
-            await self.ledger.void(admitted, Settlement(0, "failure", flags=("connect_failed",), duration_ms=took))
+            await self.ledger.void(admitted, Settlement(0, "failure", upstream_status=500, duration_ms=took))
             return
         if fate < 0.035:
-            settled = Settlement(None, "failure", unconfirmed=True, flags=("timeout",), duration_ms=took)
+            settled = Settlement(None, "failure", unconfirmed=True, flags=("stream_error",), duration_ms=took)
         elif fate < 0.05:
             more = {kind: 2 * count for kind, count in usage.items()}
             over = charge(load_rates(_RATES[target]), more)

@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.async_api import Browser
 
 from tests.browser.chromium import PHONE, WIDE, browser, visitor
-from tests.browser.month import POLICY, write_month
+from tests.browser.month import BUDGET_PAUSED, MATCHER, POLICY, write_month
 from tests.browser.served import Served, serving
 
 SIZES = {"wide": WIDE, "phone": PHONE}
@@ -22,6 +22,12 @@ PAGES = {
     "sign-in": "/ui/sign-in",
     "agents": "/",
     "agents-none-found": "/?q=nobody",
+    "agent": "/ui/agents/researcher",
+    "agent-made": f"/ui/agents/{MATCHER}",
+    "agent-paused": f"/ui/agents/{BUDGET_PAUSED}",
+    "actions": "/ui/actions",
+    "alerts": "/ui/alerts",
+    "policy": "/ui/policy",
     "problem": "/ui/agents/nobody",
 }
 
