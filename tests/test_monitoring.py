@@ -57,7 +57,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> str:
             httpx.AsyncClient(headers=ADMIN_HEADERS) as client,
         ):
             app.sidecar.metrics.timed("up", 1.0, 2.0, 3.0, 4.0)
-            app.sidecar.metrics.delivery("ops", "delivered")
+            app.sidecar.metrics.deliveries["ops", "delivered"] += 1
             answers.append((await client.get(f"{url}/metrics")).raise_for_status().text)
 
     run(scrape())

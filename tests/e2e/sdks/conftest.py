@@ -89,7 +89,12 @@ class World:
 
     def arrived(self) -> int:
         """How many requests for upstreams have arrived at the sidecar and ended there, denied or answered."""
-        return sum(count for name, count in self._counters() if name.startswith(("calls", "denials", "rejected")))
+        # A denied call is among the calls, and among the denials by its reason.
+        return sum(
+            count
+            for name, count in self._counters()
+            if name.startswith(("calls", "denials", "rejected")) and 'outcome="denied"' not in name
+        )
 
     def denied(self, reason: str) -> int:
         return next(count for name, count in self._counters() if name == f'denials_total{{reason="{reason}"}}')
