@@ -94,6 +94,7 @@ class Courier:
                 await receiver.aclose()
 
     def _begin_anew(self) -> None:
+        self._began_s = time.time()
         self._tried: dict[str, _Tried] = {}
         self._failures = 0  # in a row, of whatever was sent
         self._not_before = 0.0  # loop time
@@ -155,7 +156,8 @@ class Courier:
         self._ledger.tried(delivery.id, failure.words, int((now_s + max(pauses)) * 1000))
         for each in self._ledger.waiting(name):
             gone = each.id == delivery.id and failure.status == 410
-            if gone or now_s - each.since / 1000 >= GIVE_UP_S:
+            # What waited while nobody tried has its day still before it: a restart after a weekend loses no alert.
+            if gone or now_s - max(each.since / 1000, self._began_s) >= GIVE_UP_S:
                 self._tried.pop(each.id, None)
                 log.warning("alert %s is no longer sent to webhook %s: %s", each.alert.id, name, failure.words)
                 await self._ledger.give_up(each.id, failure.words)

@@ -188,11 +188,25 @@ async def test_what_is_gone_is_a_dead_letter_and_goes_out_again_by_hand(sending:
         assert ids(receiver) == [dead.id, dead.id]
 
 
-async def test_after_a_day_all_that_are_so_old_are_dead_letters(sending: Make) -> None:
-    async with sending(Webhook(f"http://127.0.0.1:{unused_port()}", name="ops"), ago_s=24 * 3600 + 1) as s:
+async def test_after_a_day_of_trying_all_that_are_so_old_are_dead_letters(
+    sending: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "GIVE_UP_S", 3 * SHORT_S)
+    async with sending(Webhook(f"http://127.0.0.1:{unused_port()}", name="ops")) as s:
         await s.alert(3)
         await s.sent()
         assert [each.last_error for each in s.held()] == ["connection refused"] * 3
+
+
+async def test_what_waited_while_nobody_tried_has_its_day_still_before_it(sending: Make) -> None:
+    refusing = in_turn(answer(b"", "500 Down"), answer(b"", "500 Down"), OK)
+    async with (
+        ScriptedUpstream(refusing) as receiver,
+        sending(Webhook(receiver.url, name="ops"), ago_s=3 * 24 * 3600) as s,
+    ):
+        await s.alert(3)
+        await until(lambda: not s.held())
+        assert len(set(ids(receiver))) == 3
 
 
 async def test_a_redirect_is_not_followed(sending: Make) -> None:
